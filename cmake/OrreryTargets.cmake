@@ -1,0 +1,29 @@
+# The two helpers with which every folder declares its targets. Sources are listed, never globbed.
+add_library(orrery_warnings INTERFACE)
+target_compile_options(orrery_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+                       -Wnon-virtual-dtor -Werror)
+
+# orrery_library(name SOURCES a.cpp ... DEPS lib ... PRIVATE_DEPS lib ...)
+function(orrery_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${A_DEPS} PRIVATE orrery_warnings ${A_PRIVATE_DEPS})
+endfunction()
+
+# orrery_test(name LABEL unit SOURCES a_test.cpp ... DEPS lib ... [TIMEOUT seconds])
+# One label a test binary: gtest_discover_tests keeps only the first label of a list.
+function(orrery_test name)
+  cmake_parse_arguments(A "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${A_DEPS} orrery_warnings GTest::gtest GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE
+    ORRERY_SOURCE_DIR="${PROJECT_SOURCE_DIR}" ORRERY_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+                       PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT})
+endfunction()

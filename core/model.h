@@ -1,0 +1,50 @@
+// Model: a transformer as a Hugging Face config.json describes it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+
+namespace orrery {
+
+struct Model {
+  std::string name;      // of the file or directory it came from
+  std::string model_type;  // "qwen3", "qwen3_moe": a row of the family table (core/models/)
+  std::int64_t vocab = 0;
+  std::int64_t hidden = 0;
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t ffn = 0;  // intermediate size of a dense layer
+  std::int64_t experts = 0;
+  std::int64_t top_k = 0;
+  std::int64_t moe_ffn = 0;  // intermediate size of one expert
+  bool norm_topk = false;
+  double balance_coefficient = 0;  // router_aux_loss_coef
+  std::vector<bool> moe_layer;     // one a layer
+  bool tied_head = false;
+  double rms_eps = 1e-6;
+  double rope_theta = 1e4;
+  std::int64_t max_positions = 0;
+  std::string sha256;  // of the config text
+
+  bool is_moe() const { return experts > 0; }
+};
+
+// `name` is a name in configs/models ("qwen3-235b-a22b"), a directory with a config.json, or a
+// file. An unknown model_type is an error that names the nearest.
+Result<Model> load_model(const std::string& name);
+Result<Model> parse_model(const std::string& text, const std::string& place);
+
+// Total and active (embedding counted, top_k of the experts) parameters.
+std::int64_t parameter_count(const Model& model);
+std::int64_t active_parameter_count(const Model& model);
+
+// Training FLOPs of one token, Megatron's convention: three times the forward, two a multiply-add,
+// router and norms left out, half of the attention square (mean attended length = pairs / tokens).
+double training_flops_per_token(const Model& model, double mean_attended);
+
+}  // namespace orrery

@@ -1,0 +1,107 @@
+// Plan: the layout, the chunk sizes, the memory policy; and what was predicted for it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/cluster.h"
+#include "core/json.h"
+#include "core/model.h"
+#include "core/result.h"
+#include "core/workload.h"
+
+namespace orrery {
+
+// The world is factorised three times over the same ranks (design, "World"):
+//   data: dp x cp x sp x tp; dense parameters: replicate_d x fsdp_d x tp;
+//   expert parameters: replicate_e x fsdp_e x ep x etp.
+struct Layout {
+  std::int64_t dp = 1, cp = 1, sp = 1, tp = 1, pp = 1;
+  std::int64_t replicate_d = 1, fsdp_d = 1;
+  std::int64_t replicate_e = 1, fsdp_e = 1, ep = 1, etp = 1;
+  std::int64_t micro_batch = 1;   // sequences
+  std::int64_t accumulation = 1;  // micro-batches a step
+  // Which axis is innermost (neighbouring ranks): "fsdp" or "replicate"; "ep" or "fsdp".
+  std::string dense_inner = "fsdp";
+  std::string expert_inner = "ep";
+  std::int64_t world() const { return dp * cp * sp * tp * pp; }
+  bool operator==(const Layout&) const = default;
+};
+
+struct Chunks {
+  std::int64_t loss_tokens = 0;      // rows of one loss chunk; 0: all at once
+  std::int64_t attention_query = 0;  // query rows of one attention chunk; 0: all at once
+  std::int64_t prefetch_depth = 1;   // layers gathered ahead
+  bool operator==(const Chunks&) const = default;
+};
+
+struct MemoryPolicy {
+  std::int64_t recompute_layers = 0;  // the first n layers are recomputed in backward
+  bool operator==(const MemoryPolicy&) const = default;
+};
+
+struct MemoryRow {
+  std::string cls;
+  Bytes bytes;
+};
+
+struct Prediction {
+  Seconds step, p10, p90;
+  Bytes peak;
+  double tokens_per_s = 0;
+  double mfu = 0;
+  std::vector<MemoryRow> memory;  // bytes of each class at the moment of the peak
+};
+
+struct RunnerUp {
+  Layout layout;
+  Chunks chunks;
+  MemoryPolicy policy;
+  Prediction predicted;
+  std::string lost_by;
+};
+
+struct Rejection {
+  std::string rule;
+  std::int64_t count = 0;
+};
+
+struct Proof {
+  std::int64_t legal = 0, bounded = 0, replayed = 0;
+  double best_s = 0, bound_remaining_s = 0, seconds = 0;
+};
+
+struct Plan {
+  // The nouns are embedded, so that a plan can be simulated and trained with nothing else.
+  Model model;
+  Cluster cluster;
+  Workload workload;
+  Layout layout;
+  Chunks chunks;
+  MemoryPolicy policy;
+  Prediction predicted;
+  std::vector<RunnerUp> runners_up;
+  std::vector<Rejection> rejected;
+  Proof proof;
+  std::string sha256;  // of layout, chunks, policy and inputs: what decides the program
+};
+
+// Every rule that the layout breaks, by name and reason; empty when legal.
+struct Violation {
+  std::string rule;
+  std::string reason;
+};
+std::vector<Violation> violations(const Model& model, const Cluster& cluster,
+                                  const Workload& workload, const Layout& layout,
+                                  const Chunks& chunks, const MemoryPolicy& policy);
+
+Json to_json(const Plan& plan);
+Json to_json(const Layout& layout);
+Json to_json(const Prediction& prediction);
+Result<Plan> parse_plan(const std::string& text, const std::string& place);
+Result<Plan> load_plan(const std::string& path);
+// One line for people: "fsdp 32 x replicate 8 | ep 8 | micro-batch 1 x 4 | recompute 94 | ..."
+std::string describe(const Layout& layout, const Chunks& chunks, const MemoryPolicy& policy);
+
+}  // namespace orrery

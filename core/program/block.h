@@ -1,0 +1,128 @@
+// A block: straight-line code of primitives between two collectives, as data. The engine interprets
+// it (engine/torch/interpreter), the simulator prices it, and both read memory from the same
+// schedule of allocations and releases: what is simulated is what is run, down to the primitive.
+// Values are single-assignment. Backward is derived: the primitives in reverse, each adding the
+// gradients of its inputs in program order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/program/size.h"
+
+namespace orrery {
+
+enum class DType : std::uint8_t { kFloat32, kBFloat16, kFloat64, kInt64 };
+std::int64_t size_of(DType dtype);
+const char* name_of(DType dtype);
+
+// The primitives. Shapes: T rows (tokens), R expert rows, H hidden; `w` is a parameter.
+enum class PrimKind : std::uint8_t {
+  kEmbedding,      // (ids[T]; w[V,H]) -> x[T,H]
+  kRmsNorm,        // (x[T,n*d]; w[d]) -> y: groups of d columns; saves x, 1/rms
+  kLinear,         // (x[T,k]; w[n,k]) -> y[T,n] = x w^T; saves x
+  kRope,           // (x[T,heads*d]) -> y: rotate-half by position; saves nothing
+  kAttention,      // (q,k,v) -> o: causal inside documents, by query chunk; saves q,k,v,o,lse
+  kAdd,            // (a,b) -> a + b; saves nothing
+  kSwiGlu,         // (gate,up) -> silu(gate) * up; saves both
+  kTopK,           // (logits[T,E]) -> weights[T,k], prob_sum[S,E], ids[T,k], counts[S,E]
+  kTopKReplay,     // (logits[T,E], ids[T,k]) -> weights[T,k], prob_sum[S,E]: routing is not redone
+  kSortByExpert,   // (ids[T,k]) -> order[T*k], expert_counts[E]: stable; no gradient
+  kPermute,        // (x[T,H], order[T*k]) -> rows[T*k,H] in expert order; saves order
+  kToExpertMajor,  // (rows[R,H]) -> rows[R,H]: from source-major to local-expert-major order
+  kToSourceMajor,  // (rows[R,H]) -> rows[R,H]: the inverse
+  kGroupedLinear,  // (rows[R,k]; w[El,n,k]) -> [R,n], rows grouped by local expert; saves rows
+  kUnpermute,      // (rows[T*k,H], weights[T,k], order[T*k]) -> y[T,H]; saves all three
+  kBalanceLoss,    // (prob_sum[S,E], counts[S,E]) -> loss[1]; saves counts
+  kCrossEntropy,   // (logits[T,V], labels[T]) -> loss[1] over the global label count; saves logits
+};
+const char* name_of(PrimKind kind);
+
+// One value of a block: rows x cols of a dtype. Integer values carry no gradient.
+struct Value {
+  std::string name;
+  SizeExpr rows;
+  std::int64_t cols = 1;
+  DType dtype = DType::kFloat32;
+  bool needs_grad = true;
+  SizeExpr bytes() const { return rows * (cols * size_of(dtype)); }
+};
+
+using ValueId = std::int32_t;
+
+struct Prim {
+  PrimKind kind;
+  std::vector<ValueId> in;
+  std::vector<ValueId> out;
+  std::int32_t param = -1;  // index into Block::params
+  // Attributes; which are read depends on the kind.
+  std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // rope, attention (rms_norm: head_dim = d)
+  std::int64_t top_k = 0, experts = 0;                 // routing
+  std::int64_t sequences = 0;                          // S of kTopK, kBalanceLoss
+  std::int64_t chunk = 0;                              // query rows at a time (attention)
+  double scalar = 0;                                   // eps (norm), theta (rope), coefficient
+  bool normalize = false;                              // top-k weights sum to one
+};
+
+// A parameter a block uses: unit-relative, resolved when the block runs, never saved by a tape.
+struct BlockParam {
+  std::string name;  // "q_proj", as in Unit::params
+  std::vector<std::int64_t> shape;
+};
+
+// When each value's memory goes. Built once by core, obeyed by the engine's interpreter.
+struct BlockStep {
+  std::int32_t prim = 0;
+  std::vector<ValueId> release;       // values whose storage goes after this primitive
+  std::vector<ValueId> release_grad;  // backward only: gradients that go after it
+};
+
+struct Block {
+  std::string name;
+  std::vector<Value> values;
+  std::vector<BlockParam> params;
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+  std::vector<Prim> prims;
+
+  // Derived by finish(); see block.cpp.
+  std::vector<ValueId> saved;         // values kept for backward that are neither input nor output
+  std::vector<ValueId> saved_inputs;  // inputs that backward reads: the caller keeps them
+  std::vector<BlockStep> forward_only;  // forward without a tape
+  std::vector<BlockStep> forward_tape;  // forward that keeps `saved` for backward
+  std::vector<BlockStep> backward;      // primitives in reverse
+
+  ValueId add(std::string value_name, SizeExpr rows, std::int64_t cols, DType dtype,
+              bool needs_grad = true);
+  std::int32_t param(std::string param_name, std::vector<std::int64_t> shape);
+  void finish();
+};
+
+// What a primitive keeps and needs beside its operands, in bytes.
+struct PrimMemory {
+  SizeExpr saved_extra;  // statistics kept for backward: 1/rms, log-sum-exp
+  SizeExpr forward_temp;
+  SizeExpr backward_temp;
+};
+PrimMemory memory_of(const Block& block, const Prim& prim);
+// Which operands a primitive keeps for backward.
+std::vector<ValueId> saved_by(const Prim& prim);
+// True when the gradient of an input is the gradient of the output itself (no new storage).
+bool gradient_is_alias(PrimKind kind);
+
+// Bytes of running a block under a binding. `peak` counts everything the run adds at its worst
+// moment over what lived before it (outputs and saved included).
+struct BlockBytes {
+  std::int64_t outputs = 0;
+  std::int64_t saved = 0;  // saved values and statistics; inputs not counted
+  std::int64_t peak = 0;
+};
+BlockBytes forward_bytes(const Block& block, bool tape, const std::vector<std::int64_t>& values,
+                         VarBase base);
+// Outputs are the gradients of the inputs that carry one; `saved` falls to zero. `seeded` lists
+// inputs whose gradient is already begun elsewhere and is added to here.
+BlockBytes backward_bytes(const Block& block, const std::vector<std::int64_t>& values, VarBase base,
+                          const std::vector<ValueId>& seeded = {});
+
+}  // namespace orrery

@@ -1,0 +1,180 @@
+// The program: one training step for each role, as ordered ops on lanes with dependencies, buffers
+// and bytes. Lowered once from a plan (lower.h); the simulator replays it, the engine runs it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/program/block.h"
+#include "core/program/size.h"
+
+namespace orrery {
+
+enum class Phase : std::uint8_t { kData, kForward, kRecompute, kBackward, kOptimizer };
+const char* name_of(Phase phase);
+
+enum class Lane : std::uint8_t { kCompute, kFsdp, kEp };
+inline constexpr int kNumLanes = 3;
+const char* name_of(Lane lane);
+
+enum class OpKind : std::uint8_t {
+  kLoadBatch,       // the step's rows of tokens, from the data source (host)
+  kCountTokens,     // all-reduce of the label count over the world; host synchronisation
+  kForward,         // a block, without a tape
+  kForwardTape,     // a block, keeping what backward reads
+  kBackward,        // a block's backward
+  kForwardBackward, // a loss block: both, its loss added to the step's metrics
+  kAllGather,       // a unit's shards -> its parameters in compute dtype
+  kUnshard,         // the same for a group of one: a cast, no communication
+  kReduceScatter,   // a unit's gradients -> the shard's, summed over the group
+  kAllReduce,       // a buffer, summed over the group, in place
+  kExchangeCounts,  // rows per expert, all-to-all; host synchronisation
+  kAllToAllV,       // rows between expert ranks; counts from the binding
+  kAccumulate,      // a micro-batch's reduced gradients added to the step's
+  kGradNorm,        // sum of squares of this rank's part, each parameter counted once in the world
+  kReduceMetrics,   // all-reduce of norm, losses and counts over the world; host synchronisation
+  kOptimizerStep,   // clip and AdamW on a unit's shard
+};
+const char* name_of(OpKind kind);
+
+enum class BufferClass : std::uint8_t {
+  kParameterShard,
+  kGatheredParameter,
+  kGradient,
+  kOptimizer,
+  kActivation,
+  kSaved,
+  kCommunication,
+  kWorkspace,
+};
+inline constexpr int kNumBufferClasses = 8;
+const char* name_of(BufferClass cls);
+
+using BufferId = std::int32_t;
+using OpId = std::int32_t;
+
+// Memory in issue order: `bytes` live from the issue of `taken_by` to the end of `freed_by`, whose
+// lane is always compute, so that the live set never depends on the speed of another lane.
+struct Buffer {
+  std::string name;
+  BufferClass cls = BufferClass::kActivation;
+  SizeExpr bytes;
+  VarBase vars;
+  OpId taken_by = -1;  // -1: lives before the step
+  OpId freed_by = -1;  // -1: lives after it
+  // What the engine must allocate: rows x cols of dtype, or the tape of a block (kSaved).
+  SizeExpr rows;
+  std::int64_t cols = 0;
+  DType dtype = DType::kFloat32;
+};
+
+enum class Direction : std::uint8_t { kDispatch, kCombine };
+
+struct Op {
+  std::uint64_t key = 0;  // hash of path, phase, micro-batch and chunk
+  OpKind kind = OpKind::kForward;
+  Phase phase = Phase::kForward;
+  Lane lane = Lane::kCompute;
+  std::string path;  // "layer.12/moe/dispatch"
+  std::int32_t micro_batch = 0;
+  std::int32_t chunk = 0;
+  std::int32_t block = -1;  // index into Role::blocks
+  std::int32_t unit = -1;   // index into Role::units: parameters used, gathered or updated
+  std::int32_t group = -1;  // index into Program::groups
+  Direction direction = Direction::kDispatch;  // kAllToAllV: whose counts, sent or received
+  bool host_sync = false;
+  VarBase vars;
+  std::int64_t row_begin = 0, row_end = 0;  // kForwardBackward: the chunk's rows
+  std::vector<OpId> deps;      // earlier ops of the role that must have ended
+  std::vector<BufferId> in;    // in the order the kind (or the block) expects
+  std::vector<BufferId> out;   // the same; a buffer is taken by the first op that writes it
+  std::vector<BufferId> grads; // unit gradient buffers written (kBackward, kForwardBackward)
+  std::vector<BufferId> params;  // gathered parameters read: one a unit used by the block
+  std::vector<BufferId> frees;   // freed when this op has ended; only on the compute lane
+};
+
+// A parameter of a unit: contiguous in the unit's flat storage, in order.
+struct Param {
+  std::string name;  // "layers.3.q_proj"
+  std::vector<std::int64_t> shape;  // this rank's: experts come as [local_experts, n, k]
+  bool is_norm = false;             // initialised to one; no weight decay
+  bool is_expert = false;
+  std::int64_t numel() const;
+};
+
+// What is gathered and reduced together: flat, padded to a multiple of the shard group.
+struct Unit {
+  std::string name;  // "embed", "layer.3", "layer.3/experts", "head"
+  std::vector<Param> params;
+  std::int32_t shard_group = -1;      // index into Program::groups
+  std::int32_t replicate_group = -1;  // ranks that hold the same shard
+  bool is_expert = false;
+  bool resident = false;     // never gathered: the shard is the parameter
+  std::int64_t numel = 0;    // unpadded
+  std::int64_t shard_numel = 0;
+  DType grad_dtype = DType::kFloat32;  // of the unsharded gradient and its reduce-scatter
+  BufferId shard = -1, moment1 = -1, moment2 = -1;  // persistent buffers
+};
+
+// A partition of the world into groups of `size` ranks at distance `stride`.
+struct Group {
+  std::string name;  // "world", "fsdp_d", "replicate_d", "ep", "fsdp_e", "replicate_e"
+  std::int32_t size = 1;
+  std::int32_t stride = 1;
+  std::int32_t index_of(std::int32_t rank) const { return (rank / stride) % size; }
+  std::int32_t first_of(std::int32_t rank) const { return rank - index_of(rank) * stride; }
+};
+
+// Ranks that do the same.
+struct Role {
+  std::string name;
+  std::vector<std::int32_t> ranks;
+  std::vector<Block> blocks;
+  std::vector<Unit> units;
+  std::vector<Buffer> buffers;
+  std::vector<Op> ops;  // in issue order
+  RouteVars route;
+  std::int32_t num_vars = 0;
+  std::vector<std::string> var_names;  // one a record: "route/layer.3/mb.0" at its start, else ""
+};
+
+// Numbers of the step that the executor needs beside the ops.
+struct StepConstants {
+  std::int32_t micro_batches = 1;        // gradient accumulation
+  std::int64_t sequences = 1;            // a micro-batch, on one rank
+  std::int64_t sequence_tokens = 1;
+  std::int64_t global_sequences = 1;     // a step, in the world
+  DType compute = DType::kFloat32;
+  DType master = DType::kFloat32;
+};
+
+struct Program {
+  std::int32_t world = 1;
+  std::vector<Group> groups;
+  std::vector<Role> roles;
+  StepConstants step;
+  std::string plan_hash;
+
+  const Role& role_of(std::int32_t rank) const;
+  std::uint64_t hash() const;  // of everything that is executed
+};
+
+std::uint64_t op_key(std::string_view path, Phase phase, std::int32_t micro_batch,
+                     std::int32_t chunk);
+
+// Bytes a rank hands to the wire in a collective, its own part excluded.
+struct WireBytes {
+  std::int64_t sent = 0;
+  std::int64_t received = 0;
+};
+bool is_collective(OpKind kind);
+WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std::int32_t rank,
+                     const std::vector<std::int64_t>& binding);
+
+// Bytes an op adds beyond its buffers at its worst moment (a block's temporaries).
+std::int64_t workspace_bytes(const Role& role, const Op& op,
+                             const std::vector<std::int64_t>& binding);
+
+}  // namespace orrery

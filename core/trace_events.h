@@ -1,0 +1,61 @@
+// What both producers (simulator and engine) say of a run, and both consumers (tracer, analyses)
+// read. Rows of the trace's tables; design section 8.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/program/program.h"
+
+namespace orrery {
+
+struct SpanEvent {
+  std::int32_t rank = 0, step = 0;
+  std::int32_t op = 0;  // index in the role's program
+  std::int64_t enqueue_ns = 0, start_ns = 0, end_ns = 0;
+};
+
+struct CollectiveEvent {
+  std::int32_t rank = 0, step = 0;
+  std::int32_t op = 0;
+  std::int32_t group = 0;
+  std::int64_t sequence = 0;  // number of this collective on its group, from 0
+  std::int64_t posted_ns = 0, ready_ns = 0, end_ns = 0;  // ready: the last member has arrived
+  std::int64_t bytes_sent = 0, bytes_received = 0;       // own part excluded
+};
+
+// A change of live memory. delta > 0 at take, < 0 at free; class is a BufferClass.
+struct AllocEvent {
+  std::int32_t rank = 0, step = 0;
+  std::int32_t op = 0;
+  std::int32_t cls = 0;
+  std::int64_t time_ns = 0;
+  std::int64_t delta = 0;
+};
+
+// Highest live bytes of one class in one step (cls = -1: of all classes together).
+struct PeakEvent {
+  std::int32_t rank = 0, step = 0;
+  std::int32_t cls = -1;
+  std::int64_t bytes = 0;
+};
+
+struct StepEvent {
+  std::int32_t rank = 0, step = 0;
+  std::int64_t start_ns = 0, end_ns = 0;
+  double loss = 0, balance_loss = 0, grad_norm = 0;
+  std::int64_t tokens = 0;  // of the world
+};
+
+// Everything of one or more steps of some ranks.
+struct TraceEvents {
+  std::vector<StepEvent> steps;
+  std::vector<SpanEvent> spans;
+  std::vector<CollectiveEvent> collectives;
+  std::vector<AllocEvent> allocs;
+  std::vector<PeakEvent> peaks;
+  std::vector<Binding> bindings;
+};
+
+}  // namespace orrery

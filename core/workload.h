@@ -1,0 +1,47 @@
+// Workload: what is trained on: sequence length, documents, global batch, precision, optimizer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/program/block.h"
+#include "core/result.h"
+
+namespace orrery {
+
+struct AdamW {
+  double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+  double clip_norm = 1.0;
+};
+
+// Scope of the balancing loss. kSequence does not depend on the layout; kMicrobatchGlobal sums the
+// expert counts of one micro-batch over the world (as XTuner does).
+enum class BalanceScope { kSequence, kMicrobatchGlobal };
+
+struct Workload {
+  std::string name;
+  std::int64_t sequence_tokens = 0;    // of one row (or pack)
+  std::int64_t global_sequences = 0;   // rows a step
+  std::vector<std::int64_t> document_tokens;  // lengths of the documents of a typical row; sums to
+                                              // sequence_tokens
+  DType compute = DType::kBFloat16;  // gathered parameters, activations
+  DType master = DType::kFloat32;    // shards, optimizer state
+  BalanceScope balance_scope = BalanceScope::kSequence;
+  double expert_load_cv = 0;  // coefficient of variation of the load of the experts
+  AdamW optimizer;
+  std::string sha256;
+
+  std::int64_t global_tokens() const { return sequence_tokens * global_sequences; }
+  // Sum over the documents of a row of len * (len + 1) / 2.
+  std::int64_t pairs_per_sequence() const;
+};
+
+Result<Workload> load_workload(const std::string& name);
+Result<Workload> parse_workload(const std::string& text, const std::string& place);
+
+// Where configs/ is: $ORRERY_CONFIGS, or beside the executable, or of the source tree.
+Result<std::string> find_config(const std::string& folder, const std::string& name);
+std::vector<std::string> list_configs(const std::string& folder);  // names, sorted
+
+}  // namespace orrery

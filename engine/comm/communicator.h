@@ -1,0 +1,73 @@
+// Communicator: what a lane needs of a network. Shaped like NCCL: equal counts for all-gather and
+// reduce-scatter, byte counts for all-to-all-v, groups made once, the same issue order on all
+// ranks. Calls here block; the engine calls them from the lane's own worker thread (a stream).
+// Reductions accumulate bf16 in fp32, fp32 in fp32, fp64 in fp64, always in rank order: the same
+// inputs give the same bits on every back end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/program/program.h"
+#include "core/result.h"
+
+namespace orrery::engine {
+
+// Bytes counted where they are handed to the wire, the rank's own part excluded.
+struct Traffic {
+  std::int64_t bytes_sent = 0, bytes_received = 0;
+};
+
+// One group of ranks as one of its members sees it. Not thread-safe: one lane owns it.
+class Channel {
+ public:
+  virtual ~Channel() = default;
+  virtual std::int32_t size() const = 0;
+  virtual std::int32_t index() const = 0;  // of this rank in the group
+
+  // recv holds size() * bytes; send may be recv + index() * bytes (in place).
+  virtual Result<Traffic> all_gather(const void* send, void* recv, std::int64_t bytes) = 0;
+  // send holds size() * count elements, recv count: element-wise sum in rank order.
+  virtual Result<Traffic> reduce_scatter(const void* send, void* recv, std::int64_t count,
+                                         DType dtype) = 0;
+  // In place sum of count elements in rank order.
+  virtual Result<Traffic> all_reduce(void* data, std::int64_t count, DType dtype) = 0;
+  // Bytes to and from each peer, contiguous in rank order.
+  virtual Result<Traffic> all_to_all_v(const void* send, const std::vector<std::int64_t>& send_bytes,
+                                       void* recv,
+                                       const std::vector<std::int64_t>& recv_bytes) = 0;
+  // Waits until every member has arrived; the tracer's `ready` time. Carries the op key, so that
+  // a rank that issues another collective is found out before data moves: an error names both.
+  virtual Status rendezvous(std::uint64_t op_key) = 0;
+};
+
+// All channels of one rank: one a (lane, group), so that lanes never share a communicator.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual std::int32_t rank() const = 0;
+  virtual std::int32_t world() const = 0;
+  virtual Channel& channel(Lane lane, std::int32_t group) = 0;
+  // Ends the run on every rank: waiting calls return an error that carries this one.
+  virtual void abort(const Error& error) = 0;
+};
+
+// `world` ranks as threads of this process; element r serves rank r.
+std::vector<std::unique_ptr<Communicator>> make_in_process(const std::vector<Group>& groups,
+                                                           std::int32_t world);
+
+// This process as one rank of MPI_COMM_WORLD (MPI_Init_thread with MPI_THREAD_MULTIPLE inside).
+Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
+                                               std::int32_t world);
+
+// Rank and size of this process before a plan is known (and before groups can be made).
+struct MpiWorld {
+  std::int32_t rank = 0;
+  std::int32_t size = 1;
+};
+Result<MpiWorld> mpi_world();
+void mpi_finish();
+
+}  // namespace orrery::engine
