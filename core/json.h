@@ -1,5 +1,6 @@
 // A JSON value: what configs, plans and reports are made of. Parsing is strict: duplicate keys,
-// NaN, trailing text and bad UTF-8 are errors. Objects keep their order, so dumps are stable.
+// NaN, trailing text, bad UTF-8 and more than 200 levels are errors; an integer beyond int64 is
+// read as a double. Objects keep their order, so dumps are stable.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,11 @@ class Json {
   Json(const char* value) : data_(std::string(value)) {}        // NOLINT
   static Json object() { return Json(Data(Object{})); }
   static Json array() { return Json(Data(Array{})); }
+  static Json object(Object members) { return Json(Data(std::move(members))); }  // distinct keys
+  static Json array(Array items) { return Json(Data(std::move(items))); }
 
-  // `place` (a file name) starts the `where` of every error.
+  // `place` (a file name) starts the `where` of every error: "file:line:column", or
+  // "file:/json/pointer" for a duplicate key. A file that cannot be read is kIo.
   static Result<Json> parse(std::string_view text, const std::string& place);
   static Result<Json> load(const std::string& path);
 

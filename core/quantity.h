@@ -15,12 +15,15 @@ namespace orrery {
 Result<double> parse_quantity(std::string_view text, std::string_view dimension,
                               const std::string& where);
 
-// For people: "13.7 GiB", "412.3 ms", "148.0 GFLOP", "3.2 GB/s". Four significant digits at most.
+// The shortest text that parse_quantity reads back to exactly `value` (>= 0): "200 GB/s".
+std::string exact_quantity(double value, std::string_view dimension);
+
+// For people: "13.7 GiB", "412.3 ms", "148.0 GFLOP", "3.20 GB/s". Four significant digits at most.
 std::string format_bytes(Bytes bytes);
 std::string format_seconds(Seconds seconds);
 std::string format_rate(BytesPerSecond rate);
 std::string format_flops(Flops flops);
-std::string format_count(double count);  // "158k", "4.19 M"
+std::string format_count(double count);  // "158k", "4.19 M", "235.1 B"
 
 // The nearest of `choices` to `word` by edit distance, or "" if none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& choices);

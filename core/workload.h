@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/configs.h"
+#include "core/json.h"
 #include "core/program/block.h"
 #include "core/result.h"
 
@@ -21,16 +23,16 @@ enum class BalanceScope { kSequence, kMicrobatchGlobal };
 
 struct Workload {
   std::string name;
-  std::int64_t sequence_tokens = 0;    // of one row (or pack)
-  std::int64_t global_sequences = 0;   // rows a step
+  std::int64_t sequence_tokens = 0;           // of one row (or pack)
+  std::int64_t global_sequences = 0;          // rows a step
   std::vector<std::int64_t> document_tokens;  // lengths of the documents of a typical row; sums to
                                               // sequence_tokens
-  DType compute = DType::kBFloat16;  // gathered parameters, activations
-  DType master = DType::kFloat32;    // shards, optimizer state
+  DType compute = DType::kBFloat16;           // gathered parameters, activations
+  DType master = DType::kFloat32;             // shards, optimizer state
   BalanceScope balance_scope = BalanceScope::kSequence;
   double expert_load_cv = 0;  // coefficient of variation of the load of the experts
   AdamW optimizer;
-  std::string sha256;
+  std::string sha256;  // of to_json(workload).dump(-1)
 
   std::int64_t global_tokens() const { return sequence_tokens * global_sequences; }
   // Sum over the documents of a row of len * (len + 1) / 2.
@@ -39,9 +41,9 @@ struct Workload {
 
 Result<Workload> load_workload(const std::string& name);
 Result<Workload> parse_workload(const std::string& text, const std::string& place);
-
-// Where configs/ is: $ORRERY_CONFIGS, or beside the executable, or of the source tree.
-Result<std::string> find_config(const std::string& folder, const std::string& name);
-std::vector<std::string> list_configs(const std::string& folder);  // names, sorted
+// The same of JSON inside another file; `place` is "file:/json/pointer".
+Result<Workload> workload_from_json(const Json& json, const std::string& place);
+// Reads back to an equal Workload.
+Json to_json(const Workload& workload);
 
 }  // namespace orrery
