@@ -1,0 +1,133 @@
+// The rules that hold one file of the tree against others.
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "tests/tidy/tables.h"
+#include "tests/tidy/tidy.h"
+
+namespace orrery::tidy {
+namespace {
+
+std::string folder_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+std::string name_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+std::set<std::string> paths_of(const Tree& tree) {
+  std::set<std::string> paths;
+  for (const SourceFile& file : tree.files) paths.insert(file.path);
+  return paths;
+}
+
+// Does a CMake file name this source, as a word of its own and outside comments?
+bool lists(const std::string& cmake, const std::string& source) {
+  for (const std::string& line : split_lines(cmake)) {
+    const std::string code = line.substr(0, line.find('#'));
+    for (std::size_t at = code.find(source); at != std::string::npos;
+         at = code.find(source, at + 1)) {
+      const std::size_t end = at + source.size();
+      const std::string edges = " \t()\"";
+      const bool starts = at == 0 || edges.find(code[at - 1]) != std::string::npos;
+      if (starts && (end == code.size() || edges.find(code[end]) != std::string::npos)) return true;
+    }
+  }
+  return false;
+}
+
+// Is `path` listed by the CMakeLists.txt of its folder or of one above?
+bool is_listed(const Tree& tree, const std::string& path) {
+  return std::any_of(tree.files.begin(), tree.files.end(), [&](const SourceFile& file) {
+    if (name_of(file.path) != "CMakeLists.txt") return false;
+    const std::string folder = folder_of(file.path);
+    const std::string prefix = folder.empty() ? "" : folder + "/";
+    return path.compare(0, prefix.size(), prefix) == 0 &&
+           lists(file.text, path.substr(prefix.size()));
+  });
+}
+
+// Folders of one or two levels explain themselves; those of tests and of data are told by the one
+// above, and deeper ones by theirs.
+bool needs_readme(const std::string& folder) {
+  if (folder.empty() || folder[0] == '.' || folder == "cmake") return false;
+  const std::size_t slash = folder.find('/');
+  if (slash == std::string::npos) return true;
+  const std::string top = folder.substr(0, slash);
+  for (const char* whole : {"tests", "configs", "docs", "benchmarks", "scripts"}) {
+    if (top == whole) return false;
+  }
+  return folder.find('/', slash + 1) == std::string::npos;
+}
+
+}  // namespace
+
+Violations check_quoted_includes(const Tree& tree) {
+  Violations out;
+  const std::set<std::string> paths = paths_of(tree);
+  for (const SourceFile& file : tree.files) {
+    if (!is_source(file.path)) continue;
+    const std::vector<Include> includes = includes_of(file);
+    for (const Include& include : includes) {
+      const bool generated = include.target.find(".pb.h") != std::string::npos;
+      if (!include.quoted || generated || paths.count(include.target) > 0) continue;
+      out.push_back(
+          {file.path, include.line,
+           "\"" + include.target + "\" is no file of the tree: includes start at the root"});
+    }
+    const std::string own = file.path.substr(0, file.path.rfind('.')) + ".h";
+    if (is_header(file.path) || paths.count(own) == 0) continue;
+    if (includes.empty() || includes.front().target != own) {
+      out.push_back({file.path, 0, "\"" + own + "\" is not its first include: the own header is"});
+    }
+  }
+  return out;
+}
+
+Violations check_cmake_lists(const Tree& tree) {
+  Violations out;
+  for (const SourceFile& file : tree.files) {
+    if (!is_source(file.path) || is_header(file.path) || is_listed(tree, file.path)) continue;
+    out.push_back({file.path, 0, "in no CMakeLists.txt: list it, or delete it"});
+  }
+  return out;
+}
+
+Violations check_readmes(const Tree& tree) {
+  Violations out;
+  std::set<std::string> folders;
+  const std::set<std::string> paths = paths_of(tree);
+  for (const SourceFile& file : tree.files) {
+    for (std::string f = folder_of(file.path); !f.empty(); f = folder_of(f)) folders.insert(f);
+    if (name_of(file.path) != "README.md" || file.path == "README.md") continue;
+    const std::size_t lines = split_lines(file.text).size();
+    if (lines <= kMaxReadmeLines) continue;
+    out.push_back({file.path, 0, std::to_string(lines) + " lines: move the details to docs/"});
+  }
+  for (const std::string& folder : folders) {
+    if (!needs_readme(folder) || paths.count(folder + "/README.md") > 0) continue;
+    out.push_back({folder, 0, "has no README.md: purpose, includes, what to read first"});
+  }
+  return out;
+}
+
+Violations check_analyses(const Tree& tree) {
+  Violations out;
+  const std::string from = "tracer/analyses/", ending = ".sql";
+  const std::set<std::string> paths = paths_of(tree);
+  for (const std::string& path : paths) {
+    if (path.compare(0, from.size(), from) != 0 || path.size() <= from.size() + ending.size())
+      continue;
+    const std::size_t stem = path.size() - ending.size();
+    if (path.compare(stem, ending.size(), ending) != 0) continue;
+    const std::string test = "tests/" + path.substr(0, stem) + ".test";
+    if (paths.count(test) == 0) out.push_back({path, 0, "an analysis without a test: add " + test});
+  }
+  return out;
+}
+
+}  // namespace orrery::tidy
