@@ -3,6 +3,11 @@
 // schedule of allocations and releases: what is simulated is what is run, down to the primitive.
 // Values are single-assignment. Backward is derived: the primitives in reverse, each adding the
 // gradients of its inputs in program order.
+//
+// Memory. Every value has its own storage; inputs belong to the caller, who also keeps
+// `saved_inputs` and `saved_outputs` until backward. Everything else that backward reads is the
+// tape: the values in `saved` and the statistics of memory_of(). Every gradient that backward
+// returns has its own storage; gradients that the caller hands in are read, never written.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +31,8 @@ enum class PrimKind : std::uint8_t {
   kAttention,      // (q,k,v) -> o: causal inside documents, by query chunk; saves q,k,v,o,lse
   kAdd,            // (a,b) -> a + b; saves nothing
   kSwiGlu,         // (gate,up) -> silu(gate) * up; saves both
-  kTopK,           // (logits[T,E]) -> weights[T,k], prob_sum[S,E], ids[T,k], counts[S,E]
+  kTopK,           // (logits[T,E]) -> weights[T,k], prob_sum[S,E], ids[T,k], counts[S,E]; ids and
+                   // probabilities are saved; prob_sum and counts have the statistics' dtype
   kTopKReplay,     // (logits[T,E], ids[T,k]) -> weights[T,k], prob_sum[S,E]: routing is not redone
   kSortByExpert,   // (ids[T,k]) -> order[T*k], expert_counts[E]: stable; no gradient
   kPermute,        // (x[T,H], order[T*k]) -> rows[T*k,H] in expert order; saves order
@@ -59,23 +65,24 @@ struct Prim {
   // Attributes; which are read depends on the kind.
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // rope, attention (rms_norm: head_dim = d)
   std::int64_t top_k = 0, experts = 0;                 // routing
-  std::int64_t sequences = 0;                          // S of kTopK, kBalanceLoss
-  std::int64_t chunk = 0;                              // query rows at a time (attention)
-  double scalar = 0;                                   // eps (norm), theta (rope), coefficient
-  bool normalize = false;                              // top-k weights sum to one
+  std::int64_t sequences = 1;        // S of kTopK: rows divide evenly over them
+  std::int64_t sequence_tokens = 0;  // rows of one sequence (attention): T is a multiple
+  std::int64_t chunk = 0;            // query rows at a time (attention); 0: a whole document
+  double scalar = 0;                 // eps (norm), theta (rope), coefficient (balance loss)
+  bool normalize = false;            // top-k weights sum to one
 };
 
 // A parameter a block uses: unit-relative, resolved when the block runs, never saved by a tape.
 struct BlockParam {
   std::string name;  // "q_proj", as in Unit::params
   std::vector<std::int64_t> shape;
+  DType grad_dtype = DType::kFloat32;  // of the gradient buffer that backward adds to
 };
 
 // When each value's memory goes. Built once by core, obeyed by the engine's interpreter.
 struct BlockStep {
   std::int32_t prim = 0;
-  std::vector<ValueId> release;       // values whose storage goes after this primitive
-  std::vector<ValueId> release_grad;  // backward only: gradients that go after it
+  std::vector<ValueId> release;  // values whose storage goes after this primitive
 };
 
 struct Block {
@@ -87,17 +94,58 @@ struct Block {
   std::vector<Prim> prims;
 
   // Derived by finish(); see block.cpp.
-  std::vector<ValueId> saved;         // values kept for backward that are neither input nor output
-  std::vector<ValueId> saved_inputs;  // inputs that backward reads: the caller keeps them
+  std::vector<ValueId> saved;          // values kept for backward that are neither input nor output
+  std::vector<ValueId> saved_inputs;   // inputs that backward reads: the caller keeps them
+  std::vector<ValueId> saved_outputs;  // outputs that backward reads: the caller keeps them too
   std::vector<BlockStep> forward_only;  // forward without a tape
   std::vector<BlockStep> forward_tape;  // forward that keeps `saved` for backward
   std::vector<BlockStep> backward;      // primitives in reverse
 
   ValueId add(std::string value_name, SizeExpr rows, std::int64_t cols, DType dtype,
               bool needs_grad = true);
-  std::int32_t param(std::string param_name, std::vector<std::int64_t> shape);
+  std::int32_t param(std::string param_name, std::vector<std::int64_t> shape,
+                     DType grad_dtype = DType::kFloat32);
+  // CHECKs the block (single assignment, operands, shapes, dtypes) and derives the schedules.
   void finish();
 };
+
+// How a gradient just computed joins what its value already has.
+enum class GradJoinMode : std::uint8_t {
+  kTake,        // the first: it becomes the value's gradient
+  kIntoFresh,   // fresh += old; old is dropped
+  kIntoOld,     // old += fresh: fresh is storage of another
+  kOutOfPlace,  // old and fresh are both storage of others: a new tensor
+};
+
+struct GradJoin {
+  std::int32_t operand = 0;  // index into Prim::in
+  GradJoinMode mode = GradJoinMode::kTake;
+};
+
+struct BackwardStep {
+  std::int32_t prim = 0;
+  bool skip = false;             // no gradient reaches this primitive
+  bool reuse_saved = false;      // the gradient of operand 0 is written over the saved value itself
+  std::vector<GradJoin> joins;   // in operand order; operands without one get no gradient
+  std::vector<ValueId> release;  // saved values whose last reader this was
+  std::vector<ValueId> release_grad;  // gradients that go after the joins
+};
+
+// Backward as data: obeyed by the interpreter, replayed by backward_bytes.
+struct BackwardPlan {
+  std::vector<BackwardStep> steps;
+  // Afterwards, in this order: inputs whose gradient shares storage and is copied, and inputs that
+  // no gradient reached, which get zeros.
+  std::vector<ValueId> copies;
+  std::vector<ValueId> zeros;
+};
+// `seeded`: inputs whose gradient is already begun elsewhere (read, not written: the sum is new
+// storage). `absent`: outputs with no gradient, which count as zero. A loss (kBalanceLoss,
+// kCrossEntropy) is always an output and a root: its gradient is one unless the caller gives it.
+BackwardPlan plan_backward(const Block& block, const std::vector<ValueId>& seeded = {},
+                           const std::vector<ValueId>& absent = {});
+// True for values that backward gives a gradient: real dtype and needs_grad.
+bool has_grad(const Value& value);
 
 // What a primitive keeps and needs beside its operands, in bytes.
 struct PrimMemory {
@@ -110,6 +158,19 @@ PrimMemory memory_of(const Block& block, const Prim& prim);
 std::vector<ValueId> saved_by(const Prim& prim);
 // True when the gradient of an input is the gradient of the output itself (no new storage).
 bool gradient_is_alias(PrimKind kind);
+// True when backward may write the gradient of operand 0 over its saved value.
+bool gradient_overwrites_saved(PrimKind kind);
+// True for the kinds whose output is a loss.
+bool is_loss(PrimKind kind);
+// The dtype of statistics and accumulations: fp64 for fp64, else fp32.
+DType stat_dtype(DType compute);
+// Element-wise work in the statistics' dtype goes by slices of rows, so that temporaries are
+// bounded: about 2^20 elements of `cols` columns, and no more than `rows` where that is constant.
+std::int64_t slice_rows(const SizeExpr& rows, std::int64_t cols);
+// Rows of a weight gradient [n,k] computed at a time where the buffer has another dtype.
+std::int64_t weight_slice_rows(std::int64_t n, std::int64_t k);
+// Query rows of an attention chunk.
+std::int64_t chunk_rows(const Prim& prim);
 
 // Bytes of running a block under a binding. `peak` counts everything the run adds at its worst
 // moment over what lived before it (outputs and saved included).
@@ -120,9 +181,11 @@ struct BlockBytes {
 };
 BlockBytes forward_bytes(const Block& block, bool tape, const std::vector<std::int64_t>& values,
                          VarBase base);
-// Outputs are the gradients of the inputs that carry one; `saved` falls to zero. `seeded` lists
-// inputs whose gradient is already begun elsewhere and is added to here.
+// Outputs are the gradients of the inputs that carry one; `saved` falls to zero. `peak` is over
+// what lived before, the tape included: it may be less than `outputs`, as the tape shrinks
+// meanwhile. `seeded` and `absent` as in plan_backward.
 BlockBytes backward_bytes(const Block& block, const std::vector<std::int64_t>& values, VarBase base,
-                          const std::vector<ValueId>& seeded = {});
+                          const std::vector<ValueId>& seeded = {},
+                          const std::vector<ValueId>& absent = {});
 
 }  // namespace orrery

@@ -1,0 +1,230 @@
+// The table of primitives: names, what each keeps for backward, and the bytes of its statistics and
+// temporaries. The formulas follow the allocations of engine/torch/primitives_*.cpp one by one; the
+// block contract test measures them.
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/program/block.h"
+
+namespace orrery {
+namespace {
+
+constexpr std::int64_t kSliceElements = std::int64_t{1} << 21;
+constexpr std::int64_t kWeightSliceElements = std::int64_t{1} << 22;
+
+// Byte counts of one primitive's surroundings, shared by the formulas below.
+struct Sizes {
+  const Block& block;
+  const Prim& prim;
+  const Value& x;   // operand 0
+  std::int64_t es;  // bytes of the compute dtype
+  std::int64_t st;  // bytes of a statistic
+  bool mixed;       // the two differ
+  Sizes(const Block& b, const Prim& p)
+      : block(b),
+        prim(p),
+        x(b.values[static_cast<std::size_t>(p.in[0])]),
+        es(size_of(x.dtype)),
+        st(size_of(stat_dtype(x.dtype))),
+        mixed(es != st) {}
+  const Value& out(std::size_t i) const {
+    return block.values[static_cast<std::size_t>(prim.out[i])];
+  }
+  const BlockParam& param() const { return block.params[static_cast<std::size_t>(prim.param)]; }
+};
+
+SizeExpr bytes(std::int64_t count) {
+  return SizeExpr::constant(count);
+}
+
+// A product of a weight gradient waits for its conversion to the buffer's dtype.
+std::int64_t weight_grad_temp(const Sizes& s, std::int64_t n, std::int64_t k) {
+  const std::int64_t grad = size_of(s.param().grad_dtype);
+  return s.param().grad_dtype == s.x.dtype ? 0 : weight_slice_rows(n, k) * k * (s.es + grad);
+}
+
+PrimMemory embedding_memory(const Sizes& s) {
+  const Value& y = s.out(0);
+  const DType grad = s.param().grad_dtype;
+  const std::int64_t rows = slice_rows(y.rows, y.cols);
+  return {{}, {}, bytes(grad == y.dtype ? 0 : rows * y.cols * size_of(grad))};
+}
+
+PrimMemory rms_norm_memory(const Sizes& s) {
+  const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
+  const std::int64_t slice = rows * s.x.cols * s.st;
+  const std::int64_t groups = s.x.cols / s.prim.head_dim;
+  const std::int64_t vectors = 3 * s.prim.head_dim * s.st + rows * groups * s.st;
+  return {s.x.rows * (groups * s.st), bytes(2 * slice), bytes(3 * slice + vectors)};
+}
+
+PrimMemory rope_memory(const Sizes& s) {
+  const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
+  const std::int64_t half = s.prim.head_dim / 2;
+  const std::int64_t tables = 2 * rows * half * s.st + (rows + half) * s.st;
+  const SizeExpr temp = bytes(2 * rows * s.x.cols * s.st + tables);
+  return {{}, temp, temp};
+}
+
+PrimMemory swiglu_memory(const Sizes& s) {
+  const std::int64_t slice = slice_rows(s.x.rows, s.x.cols) * s.x.cols * s.st;
+  return {{}, bytes(2 * slice), bytes(4 * slice)};
+}
+
+PrimMemory attention_memory(const Sizes& s) {
+  const Prim& p = s.prim;
+  const std::int64_t rows = chunk_rows(p);
+  const std::int64_t scores = p.heads * rows * p.sequence_tokens;
+  const std::int64_t query = rows * p.heads * p.head_dim;
+  const std::int64_t keys = p.sequence_tokens * p.kv_heads * p.head_dim;
+  const std::int64_t vectors = 2 * rows * p.heads * s.st + rows * rows;  // and the causal mask
+  const std::int64_t low = s.mixed ? scores * s.es : 0;
+  const std::int64_t forward = 2 * keys * s.es + query * s.es + scores * s.st + low + vectors;
+  const std::int64_t product = s.mixed ? keys * (s.es + s.st) : 0;
+  const std::int64_t backward = 2 * keys * (s.es + s.st) + product + 2 * query * (s.es + s.st) +
+                                2 * scores * s.st + low + vectors;
+  return {s.x.rows * (p.heads * s.st), bytes(forward), bytes(backward)};
+}
+
+PrimMemory top_k_memory(const Sizes& s) {
+  const std::int64_t e = s.prim.experts, k = s.prim.top_k;
+  const bool replay = s.prim.kind == PrimKind::kTopKReplay;
+  // A working copy of the probabilities, the running maximum; the weights and their sum; the
+  // indices and ones of the count.
+  const std::int64_t choose = replay ? (s.mixed ? e * s.st : 0) : e * s.st + s.st + 8;
+  const std::int64_t weights = k * s.st + s.st;
+  const std::int64_t count = replay ? 0 : k * (8 + s.st);
+  const std::int64_t backward = 2 * e * s.st + 3 * k * s.st + 2 * s.st;
+  return {s.x.rows * (e * s.st), s.x.rows * (choose + weights + count), s.x.rows * backward};
+}
+
+PrimMemory permute_memory(const Sizes& s) {
+  const std::int64_t k = s.prim.top_k;
+  const std::int64_t slice = slice_rows(s.x.rows, s.x.cols) * s.x.cols;
+  const std::int64_t backward = slice * (s.mixed ? s.es + 2 * s.st : s.es);
+  return {{}, s.x.rows * (k * 8), (s.x.rows * (2 * k * 8)).plus(backward)};
+}
+
+PrimMemory unpermute_memory(const Sizes& s) {
+  const Value& y = s.out(0);
+  const std::int64_t k = s.prim.top_k;
+  const std::int64_t rows = slice_rows(y.rows, y.cols);
+  const std::int64_t slice = rows * y.cols * (s.mixed ? s.es + 2 * s.st : s.es) + rows * s.st;
+  return {{}, (y.rows * (2 * k * 8)).plus(slice), (y.rows * (3 * k * 8 + k * s.es)).plus(slice)};
+}
+
+PrimMemory cross_entropy_memory(const Sizes& s) {
+  const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
+  const std::int64_t scratch = rows * s.x.cols * s.st;
+  const std::int64_t vectors = rows * (9 + 3 * s.st);
+  return {s.x.rows * s.st, bytes(scratch + vectors), bytes((s.mixed ? scratch : 0) + vectors)};
+}
+
+}  // namespace
+
+const char* name_of(PrimKind kind) {
+  static constexpr const char* kNames[] = {
+      "embedding",    "rms_norm",        "linear",          "rope",           "attention",
+      "add",          "swiglu",          "top_k",           "top_k_replay",   "sort",
+      "permute",      "to_expert_major", "to_source_major", "grouped_linear", "unpermute",
+      "balance_loss", "cross_entropy"};
+  const auto index = static_cast<std::size_t>(kind);
+  CHECK(index < std::size(kNames), "unknown primitive");
+  return kNames[index];
+}
+
+std::vector<ValueId> saved_by(const Prim& prim) {
+  switch (prim.kind) {
+    case PrimKind::kRmsNorm:
+    case PrimKind::kLinear:
+    case PrimKind::kGroupedLinear:
+    case PrimKind::kEmbedding:
+      return {prim.in[0]};
+    case PrimKind::kAttention:
+      return {prim.in[0], prim.in[1], prim.in[2], prim.out[0]};
+    case PrimKind::kSwiGlu:
+    case PrimKind::kCrossEntropy:
+      return {prim.in[0], prim.in[1]};
+    case PrimKind::kTopK:
+      return {prim.out[2]};
+    case PrimKind::kTopKReplay:
+    case PrimKind::kPermute:
+    case PrimKind::kBalanceLoss:
+      return {prim.in[1]};
+    case PrimKind::kUnpermute:
+      return {prim.in[0], prim.in[1], prim.in[2]};
+    case PrimKind::kRope:
+    case PrimKind::kAdd:
+    case PrimKind::kSortByExpert:
+    case PrimKind::kToExpertMajor:
+    case PrimKind::kToSourceMajor:
+      return {};
+  }
+  CHECK(false, "unknown primitive");
+}
+
+bool gradient_is_alias(PrimKind kind) {
+  return kind == PrimKind::kAdd;
+}
+
+bool gradient_overwrites_saved(PrimKind kind) {
+  return kind == PrimKind::kCrossEntropy;
+}
+
+bool is_loss(PrimKind kind) {
+  return kind == PrimKind::kBalanceLoss || kind == PrimKind::kCrossEntropy;
+}
+
+std::int64_t slice_rows(const SizeExpr& rows, std::int64_t cols) {
+  const std::int64_t most = std::max<std::int64_t>(1, kSliceElements / cols);
+  return rows.is_constant() ? std::min(rows.c0, most) : most;
+}
+
+std::int64_t weight_slice_rows(std::int64_t n, std::int64_t k) {
+  return std::min(n, std::max<std::int64_t>(1, kWeightSliceElements / k));
+}
+
+std::int64_t chunk_rows(const Prim& prim) {
+  return prim.chunk > 0 ? std::min(prim.chunk, prim.sequence_tokens) : prim.sequence_tokens;
+}
+
+PrimMemory memory_of(const Block& block, const Prim& prim) {
+  const Sizes s(block, prim);
+  switch (prim.kind) {
+    case PrimKind::kEmbedding:
+      return embedding_memory(s);
+    case PrimKind::kRmsNorm:
+      return rms_norm_memory(s);
+    case PrimKind::kLinear:
+      return {{}, {}, bytes(weight_grad_temp(s, s.param().shape[0], s.param().shape[1]))};
+    case PrimKind::kGroupedLinear:
+      return {{}, {}, bytes(weight_grad_temp(s, s.param().shape[1], s.param().shape[2]))};
+    case PrimKind::kRope:
+      return rope_memory(s);
+    case PrimKind::kAttention:
+      return attention_memory(s);
+    case PrimKind::kSwiGlu:
+      return swiglu_memory(s);
+    case PrimKind::kTopK:
+    case PrimKind::kTopKReplay:
+      return top_k_memory(s);
+    case PrimKind::kSortByExpert:
+      return {{}, s.x.rows * (s.x.cols * 8), {}};
+    case PrimKind::kPermute:
+      return permute_memory(s);
+    case PrimKind::kToExpertMajor:
+    case PrimKind::kToSourceMajor:
+      return {{}, s.x.rows * 8, s.x.rows * 8};
+    case PrimKind::kUnpermute:
+      return unpermute_memory(s);
+    case PrimKind::kBalanceLoss:
+      return {{}, s.x.rows * (s.x.cols * s.st), {}};
+    case PrimKind::kCrossEntropy:
+      return cross_entropy_memory(s);
+    case PrimKind::kAdd:
+      return {};
+  }
+  CHECK(false, "unknown primitive");
+}
+
+}  // namespace orrery
