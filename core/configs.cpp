@@ -94,8 +94,8 @@ bool looks_like_path(const std::string& name) {
 }
 
 std::string config_stem(const std::string& place) {
-  if (place.find(":/") != std::string::npos) return "";
-  fs::path path(place);
+  if (!place.ends_with(':')) return "";
+  fs::path path(place.substr(0, place.size() - 1));
   if (path.filename() == "config.json") {
     path = path.parent_path();
     return path.filename().string();

@@ -22,8 +22,9 @@ Result<std::string> read_file(const std::string& path);
 // True where `name` can only be meant as a file: it has a slash or ends in ".json".
 bool looks_like_path(const std::string& name);
 
-// The name that a config file gives to what it holds: "a/qwen3-8b.json" -> "qwen3-8b"; for
-// "a/b/config.json" it is "b". A place inside another file ("plan.json:/model") gives "".
+// The name that a config file gives to what it holds, from the place of its root ("file:"):
+// "a/qwen3-8b.json:" -> "qwen3-8b", "a/b/config.json:" -> "b". A place inside another file
+// ("plan.json:/model") gives "".
 std::string config_stem(const std::string& place);
 
 }  // namespace orrery

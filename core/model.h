@@ -5,13 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "core/result.h"
 
 namespace orrery {
 
 struct Model {
-  std::string name;      // of the file or directory it came from
-  std::string model_type;  // "qwen3", "qwen3_moe": a row of the family table (core/models/)
+  std::string name;        // of the file or directory it came from
+  std::string model_type;  // "qwen3", "qwen3_moe": a row of the family table (model.cpp)
   std::int64_t vocab = 0;
   std::int64_t hidden = 0;
   std::int64_t layers = 0;
@@ -29,15 +30,21 @@ struct Model {
   double rms_eps = 1e-6;
   double rope_theta = 1e4;
   std::int64_t max_positions = 0;
-  std::string sha256;  // of the config text
+  std::string sha256;  // of to_json(model).dump(-1)
 
+  bool operator==(const Model&) const = default;
   bool is_moe() const { return experts > 0; }
 };
 
 // `name` is a name in configs/models ("qwen3-235b-a22b"), a directory with a config.json, or a
-// file. An unknown model_type is an error that names the nearest.
+// file. An unknown model_type is an error that names the nearest; so is every key whose value this
+// house cannot honour. Keys that it does not know are fine: the file is Hugging Face's.
 Result<Model> load_model(const std::string& name);
 Result<Model> parse_model(const std::string& text, const std::string& place);
+// The same of JSON inside another file; `place` is "file:/json/pointer".
+Result<Model> model_from_json(const Json& json, const std::string& place);
+// A config.json (with "name" added) that reads back to an equal Model.
+Json to_json(const Model& model);
 
 // Total and active (embedding counted, top_k of the experts) parameters.
 std::int64_t parameter_count(const Model& model);
