@@ -27,20 +27,28 @@ class Channel {
   virtual std::int32_t size() const = 0;
   virtual std::int32_t index() const = 0;  // of this rank in the group
 
-  // recv holds size() * bytes; send may be recv + index() * bytes (in place).
+  // recv holds size() * bytes; send may be recv + index() * bytes (in place), else no overlap.
   virtual Result<Traffic> all_gather(const void* send, void* recv, std::int64_t bytes) = 0;
-  // send holds size() * count elements, recv count: element-wise sum in rank order.
+  // send holds size() * count elements, recv count: element-wise sum in rank order. recv may be
+  // exactly this rank's part of send, else no overlap.
   virtual Result<Traffic> reduce_scatter(const void* send, void* recv, std::int64_t count,
                                          DType dtype) = 0;
-  // In place sum of count elements in rank order.
+  // In place sum of count elements in rank order. int64 is summed too (wrapping around).
   virtual Result<Traffic> all_reduce(void* data, std::int64_t count, DType dtype) = 0;
-  // Bytes to and from each peer, contiguous in rank order.
-  virtual Result<Traffic> all_to_all_v(const void* send, const std::vector<std::int64_t>& send_bytes,
-                                       void* recv,
+  // Bytes to and from each peer, contiguous in rank order, the own part included in the layout.
+  // Any count may be zero. Send and recv do not overlap.
+  virtual Result<Traffic> all_to_all_v(const void* send,
+                                       const std::vector<std::int64_t>& send_bytes, void* recv,
                                        const std::vector<std::int64_t>& recv_bytes) = 0;
   // Waits until every member has arrived; the tracer's `ready` time. Carries the op key, so that
   // a rank that issues another collective is found out before data moves: an error names both.
   virtual Status rendezvous(std::uint64_t op_key) = 0;
+};
+
+// What to add to this rank's steady_clock to read rank 0's, and how far that may be off.
+struct ClockOffset {
+  std::int64_t offset_ns = 0;
+  std::int64_t error_ns = 0;
 };
 
 // All channels of one rank: one a (lane, group), so that lanes never share a communicator.
@@ -50,7 +58,10 @@ class Communicator {
   virtual std::int32_t rank() const = 0;
   virtual std::int32_t world() const = 0;
   virtual Channel& channel(Lane lane, std::int32_t group) = 0;
-  // Ends the run on every rank: waiting calls return an error that carries this one.
+  // Called by all ranks together, while no lane communicates. Zero where ranks share a clock.
+  virtual Result<ClockOffset> clock_offset() = 0;
+  // Ends the run on every rank. In process, waiting calls return an error that carries this one;
+  // MPI prints the error and ends all processes with the error's code (kRun: 6).
   virtual void abort(const Error& error) = 0;
 };
 
@@ -58,11 +69,19 @@ class Communicator {
 std::vector<std::unique_ptr<Communicator>> make_in_process(const std::vector<Group>& groups,
                                                            std::int32_t world);
 
+// MPI counts bytes in an int; larger messages are cut (tests cut much earlier).
+struct MpiTuning {
+  std::int64_t largest_message = 2147483647;  // bytes, at most the largest int
+};
+
 // This process as one rank of MPI_COMM_WORLD (MPI_Init_thread with MPI_THREAD_MULTIPLE inside).
-Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
-                                               std::int32_t world);
+// All ranks call it together with the same groups. Error kInvalid when the world is of another
+// size. The communicator must be gone before mpi_finish().
+Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups, std::int32_t world,
+                                               MpiTuning tuning = {});
 
 // Rank and size of this process before a plan is known (and before groups can be made).
+// Starts MPI; error kRun when MPI cannot serve several threads.
 struct MpiWorld {
   std::int32_t rank = 0;
   std::int32_t size = 1;
