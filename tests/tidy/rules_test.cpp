@@ -127,6 +127,8 @@ TEST(Rules, QuotedIncludes) {
 TEST(Rules, Columns) {
   EXPECT_EQ(check_columns(one("core/a.cpp", std::string(100, 'x') + "\n")).size(), 0U);
   EXPECT_EQ(check_columns(one("core/a.cpp", std::string(101, 'x') + "\n")).size(), 1U);
+  EXPECT_EQ(check_columns(one("scripts/a", std::string(101, 'x') + "\n")).size(), 1U);
+  EXPECT_EQ(check_columns(one("scripts/README.md", std::string(101, 'x') + "\n")).size(), 0U);
   std::string wide;
   for (int i = 0; i < 100; ++i) wide += "\u00e9";  // two bytes, one column
   EXPECT_EQ(check_columns(one("core/a.cpp", wide)).size(), 0U);
@@ -240,6 +242,17 @@ TEST(Rules, Analyses) {
   const SourceFile sql{"tracer/analyses/steps.sql", "-- Steps.\n"};
   EXPECT_EQ(check_analyses({{sql}}).size(), 1U);
   EXPECT_EQ(check_analyses({{sql, {"tests/tracer/analyses/steps.test", "x"}}}).size(), 0U);
+}
+
+TEST(Rules, Links) {
+  const auto count = [](const std::string& text) {
+    return check_links({{{"README.md", "# top\n"}, {"docs/a/b.md", text}, {"docs/c.md", "# c\n"}}})
+        .size();
+  };
+  EXPECT_EQ(count("[c](../c.md), [top](../../README.md), [it](b.md#x), [folder](../../docs)"), 0U);
+  EXPECT_EQ(count("[far](https://example.org/c.md), [here](#c)"), 0U);
+  EXPECT_EQ(count("[c](../c.md) and [d](../d.md)"), 1U);
+  EXPECT_EQ(count("[c](c.md)"), 1U);
 }
 
 }  // namespace

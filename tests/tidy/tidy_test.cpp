@@ -69,6 +69,9 @@ TEST(Tidy, CMakeLists) {
 TEST(Tidy, Readmes) {
   EXPECT_TRUE(none(check_readmes(the_tree())));
 }
+TEST(Tidy, Links) {
+  EXPECT_TRUE(none(check_links(the_tree())));
+}
 TEST(Tidy, Analyses) {
   EXPECT_TRUE(none(check_analyses(the_tree())));
 }

@@ -1,6 +1,6 @@
 // The rules that hold one file of the tree against others.
 #include <algorithm>
-#include <cctype>
+#include <filesystem>
 #include <set>
 
 #include "tests/tidy/tables.h"
@@ -8,6 +8,8 @@
 
 namespace orrery::tidy {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::string folder_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -62,6 +64,16 @@ bool needs_readme(const std::string& folder) {
     if (top == whole) return false;
   }
   return folder.find('/', slash + 1) == std::string::npos;
+}
+
+// The path that a link of a document in `folder` leads to; "" for addresses and anchors.
+std::string destination(const std::string& folder, const std::string& link) {
+  const std::string path = link.substr(0, link.find('#'));
+  if (path.empty() || path.find("://") != std::string::npos) return "";
+  std::string full = fs::path(folder + "/" + path).lexically_normal().generic_string();
+  if (full[0] == '/') full.erase(0, 1);
+  if (!full.empty() && full.back() == '/') full.pop_back();
+  return full;
 }
 
 }  // namespace
@@ -126,6 +138,30 @@ Violations check_analyses(const Tree& tree) {
     if (path.compare(stem, ending.size(), ending) != 0) continue;
     const std::string test = "tests/" + path.substr(0, stem) + ".test";
     if (paths.count(test) == 0) out.push_back({path, 0, "an analysis without a test: add " + test});
+  }
+  return out;
+}
+
+Violations check_links(const Tree& tree) {
+  Violations out;
+  std::set<std::string> known = paths_of(tree);
+  for (const SourceFile& file : tree.files) {
+    for (std::string f = folder_of(file.path); !f.empty(); f = folder_of(f)) known.insert(f);
+  }
+  for (const SourceFile& file : tree.files) {
+    if (file.path.size() < 3 || file.path.substr(file.path.size() - 3) != ".md") continue;
+    const std::vector<std::string> lines = split_lines(file.text);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      for (std::size_t at = lines[i].find("]("); at != std::string::npos;
+           at = lines[i].find("](", at + 2)) {
+        const std::size_t close = lines[i].find(')', at);
+        if (close == std::string::npos) break;
+        const std::string link = lines[i].substr(at + 2, close - at - 2);
+        const std::string path = destination(folder_of(file.path), link);
+        if (path.empty() || known.count(path) > 0) continue;
+        out.push_back({file.path, i + 1, "the link to " + link + " leads to no file"});
+      }
+    }
   }
   return out;
 }
