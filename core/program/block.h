@@ -154,6 +154,8 @@ struct PrimMemory {
   SizeExpr backward_temp;
 };
 PrimMemory memory_of(const Block& block, const Prim& prim);
+// Columns of the statistic [rows of operand 0, columns] that a primitive keeps; 0: none.
+std::int64_t statistic_cols(const Block& block, const Prim& prim);
 // Which operands a primitive keeps for backward.
 std::vector<ValueId> saved_by(const Prim& prim);
 // True when the gradient of an input is the gradient of the output itself (no new storage).
@@ -165,7 +167,7 @@ bool is_loss(PrimKind kind);
 // The dtype of statistics and accumulations: fp64 for fp64, else fp32.
 DType stat_dtype(DType compute);
 // Element-wise work in the statistics' dtype goes by slices of rows, so that temporaries are
-// bounded: about 2^20 elements of `cols` columns, and no more than `rows` where that is constant.
+// bounded: about 2^21 elements of `cols` columns, and no more than `rows` where that is constant.
 std::int64_t slice_rows(const SizeExpr& rows, std::int64_t cols);
 // Rows of a weight gradient [n,k] computed at a time where the buffer has another dtype.
 std::int64_t weight_slice_rows(std::int64_t n, std::int64_t k);

@@ -10,7 +10,7 @@ namespace orrery {
 namespace {
 
 constexpr std::int64_t kSliceElements = std::int64_t{1} << 21;
-constexpr std::int64_t kWeightSliceElements = std::int64_t{1} << 22;
+constexpr std::int64_t kWeightSliceElements = std::int64_t{1} << 23;
 
 // Byte counts of one primitive's surroundings, shared by the formulas below.
 struct Sizes {
@@ -37,10 +37,20 @@ SizeExpr bytes(std::int64_t count) {
   return SizeExpr::constant(count);
 }
 
-// A product of a weight gradient waits for its conversion to the buffer's dtype.
-std::int64_t weight_grad_temp(const Sizes& s, std::int64_t n, std::int64_t k) {
-  const std::int64_t grad = size_of(s.param().grad_dtype);
-  return s.param().grad_dtype == s.x.dtype ? 0 : weight_slice_rows(n, k) * k * (s.es + grad);
+// Where the buffer's dtype differs, a weight's gradient waits for its conversion: the product and
+// its copy, by slices of the weight's rows; the columns of dy that belong to a slice are copied.
+SizeExpr weight_grad_temp(const Sizes& s) {
+  if (s.param().grad_dtype == s.x.dtype) return {};
+  const std::int64_t n = s.param().shape[0], k = s.param().shape[1];
+  const std::int64_t rows = weight_slice_rows(n, k);
+  const std::int64_t product = rows * k * (s.es + size_of(s.param().grad_dtype));
+  return rows == n ? bytes(product) : (s.x.rows * (rows * s.es)).plus(product);
+}
+
+// The same, one expert at a time.
+std::int64_t expert_grad_temp(const Sizes& s) {
+  const DType grad = s.param().grad_dtype;
+  return grad == s.x.dtype ? 0 : s.param().shape[1] * s.param().shape[2] * (s.es + size_of(grad));
 }
 
 PrimMemory embedding_memory(const Sizes& s) {
@@ -55,7 +65,7 @@ PrimMemory rms_norm_memory(const Sizes& s) {
   const std::int64_t slice = rows * s.x.cols * s.st;
   const std::int64_t groups = s.x.cols / s.prim.head_dim;
   const std::int64_t vectors = 3 * s.prim.head_dim * s.st + rows * groups * s.st;
-  return {s.x.rows * (groups * s.st), bytes(2 * slice), bytes(3 * slice + vectors)};
+  return {{}, bytes(2 * slice), bytes(3 * slice + vectors)};
 }
 
 PrimMemory rope_memory(const Sizes& s) {
@@ -83,7 +93,7 @@ PrimMemory attention_memory(const Sizes& s) {
   const std::int64_t product = s.mixed ? keys * (s.es + s.st) : 0;
   const std::int64_t backward = 2 * keys * (s.es + s.st) + product + 2 * query * (s.es + s.st) +
                                 2 * scores * s.st + low + vectors;
-  return {s.x.rows * (p.heads * s.st), bytes(forward), bytes(backward)};
+  return {{}, bytes(forward), bytes(backward)};
 }
 
 PrimMemory top_k_memory(const Sizes& s) {
@@ -95,7 +105,7 @@ PrimMemory top_k_memory(const Sizes& s) {
   const std::int64_t weights = k * s.st + s.st;
   const std::int64_t count = replay ? 0 : k * (8 + s.st);
   const std::int64_t backward = 2 * e * s.st + 3 * k * s.st + 2 * s.st;
-  return {s.x.rows * (e * s.st), s.x.rows * (choose + weights + count), s.x.rows * backward};
+  return {{}, s.x.rows * (choose + weights + count), s.x.rows * backward};
 }
 
 PrimMemory permute_memory(const Sizes& s) {
@@ -117,7 +127,45 @@ PrimMemory cross_entropy_memory(const Sizes& s) {
   const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
   const std::int64_t scratch = rows * s.x.cols * s.st;
   const std::int64_t vectors = rows * (9 + 3 * s.st);
-  return {s.x.rows * s.st, bytes(scratch + vectors), bytes((s.mixed ? scratch : 0) + vectors)};
+  return {{}, bytes(scratch + vectors), bytes((s.mixed ? scratch : 0) + vectors)};
+}
+
+PrimMemory temporaries(const Sizes& s) {
+  switch (s.prim.kind) {
+    case PrimKind::kEmbedding:
+      return embedding_memory(s);
+    case PrimKind::kRmsNorm:
+      return rms_norm_memory(s);
+    case PrimKind::kLinear:
+      return {{}, {}, weight_grad_temp(s)};
+    case PrimKind::kGroupedLinear:
+      return {{}, {}, bytes(expert_grad_temp(s))};
+    case PrimKind::kRope:
+      return rope_memory(s);
+    case PrimKind::kAttention:
+      return attention_memory(s);
+    case PrimKind::kSwiGlu:
+      return swiglu_memory(s);
+    case PrimKind::kTopK:
+    case PrimKind::kTopKReplay:
+      return top_k_memory(s);
+    case PrimKind::kSortByExpert:
+      return {{}, s.x.rows * (s.x.cols * 8), {}};
+    case PrimKind::kPermute:
+      return permute_memory(s);
+    case PrimKind::kToExpertMajor:
+    case PrimKind::kToSourceMajor:
+      return {{}, s.x.rows * 8, s.x.rows * 8};
+    case PrimKind::kUnpermute:
+      return unpermute_memory(s);
+    case PrimKind::kBalanceLoss:
+      return {{}, s.x.rows * (s.x.cols * s.st), {}};
+    case PrimKind::kCrossEntropy:
+      return cross_entropy_memory(s);
+    case PrimKind::kAdd:
+      return {};
+  }
+  CHECK(false, "unknown primitive");
 }
 
 }  // namespace
@@ -188,43 +236,28 @@ std::int64_t chunk_rows(const Prim& prim) {
   return prim.chunk > 0 ? std::min(prim.chunk, prim.sequence_tokens) : prim.sequence_tokens;
 }
 
+std::int64_t statistic_cols(const Block& block, const Prim& prim) {
+  switch (prim.kind) {
+    case PrimKind::kRmsNorm:  // 1 / rms of each group
+      return block.values[static_cast<std::size_t>(prim.in[0])].cols / prim.head_dim;
+    case PrimKind::kAttention:  // log-sum-exp of each head
+      return prim.heads;
+    case PrimKind::kTopK:  // the probabilities
+    case PrimKind::kTopKReplay:
+      return prim.experts;
+    case PrimKind::kCrossEntropy:  // log-sum-exp
+      return 1;
+    default:
+      return 0;
+  }
+}
+
 PrimMemory memory_of(const Block& block, const Prim& prim) {
   const Sizes s(block, prim);
-  switch (prim.kind) {
-    case PrimKind::kEmbedding:
-      return embedding_memory(s);
-    case PrimKind::kRmsNorm:
-      return rms_norm_memory(s);
-    case PrimKind::kLinear:
-      return {{}, {}, bytes(weight_grad_temp(s, s.param().shape[0], s.param().shape[1]))};
-    case PrimKind::kGroupedLinear:
-      return {{}, {}, bytes(weight_grad_temp(s, s.param().shape[1], s.param().shape[2]))};
-    case PrimKind::kRope:
-      return rope_memory(s);
-    case PrimKind::kAttention:
-      return attention_memory(s);
-    case PrimKind::kSwiGlu:
-      return swiglu_memory(s);
-    case PrimKind::kTopK:
-    case PrimKind::kTopKReplay:
-      return top_k_memory(s);
-    case PrimKind::kSortByExpert:
-      return {{}, s.x.rows * (s.x.cols * 8), {}};
-    case PrimKind::kPermute:
-      return permute_memory(s);
-    case PrimKind::kToExpertMajor:
-    case PrimKind::kToSourceMajor:
-      return {{}, s.x.rows * 8, s.x.rows * 8};
-    case PrimKind::kUnpermute:
-      return unpermute_memory(s);
-    case PrimKind::kBalanceLoss:
-      return {{}, s.x.rows * (s.x.cols * s.st), {}};
-    case PrimKind::kCrossEntropy:
-      return cross_entropy_memory(s);
-    case PrimKind::kAdd:
-      return {};
-  }
-  CHECK(false, "unknown primitive");
+  PrimMemory memory = temporaries(s);
+  const std::int64_t cols = statistic_cols(block, prim);
+  if (cols > 0) memory.saved_extra = s.x.rows * (cols * s.st);
+  return memory;
 }
 
 }  // namespace orrery
