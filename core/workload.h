@@ -14,7 +14,8 @@ namespace orrery {
 
 struct AdamW {
   double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
-  double clip_norm = 1.0;
+  double clip_norm = 1.0;  // of the global gradient norm, > 0
+  bool operator==(const AdamW&) const = default;
 };
 
 // Scope of the balancing loss. kSequence does not depend on the layout; kMicrobatchGlobal sums the
@@ -34,6 +35,7 @@ struct Workload {
   AdamW optimizer;
   std::string sha256;  // of to_json(workload).dump(-1)
 
+  bool operator==(const Workload&) const = default;
   std::int64_t global_tokens() const { return sequence_tokens * global_sequences; }
   // Sum over the documents of a row of len * (len + 1) / 2.
   std::int64_t pairs_per_sequence() const;

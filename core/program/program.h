@@ -81,23 +81,46 @@ struct Op {
   std::int32_t micro_batch = 0;
   std::int32_t chunk = 0;
   std::int32_t block = -1;  // index into Role::blocks
-  std::int32_t unit = -1;   // index into Role::units: parameters used, gathered or updated
+  std::int32_t unit = -1;   // index into Role::units: gathered, reduced or updated
   std::int32_t group = -1;  // index into Program::groups
   Direction direction = Direction::kDispatch;  // kAllToAllV: whose counts, sent or received
   bool host_sync = false;
   VarBase vars;
   std::int64_t row_begin = 0, row_end = 0;  // kForwardBackward: the chunk's rows
-  std::vector<OpId> deps;      // earlier ops of the role that must have ended
-  std::vector<BufferId> in;    // in the order the kind (or the block) expects
-  std::vector<BufferId> out;   // the same; a buffer is taken by the first op that writes it
-  std::vector<BufferId> grads; // unit gradient buffers written (kBackward, kForwardBackward)
-  std::vector<BufferId> params;  // gathered parameters read: one a unit used by the block
-  std::vector<BufferId> frees;   // freed when this op has ended; only on the compute lane
+  std::vector<OpId> deps;  // earlier ops of the role that must have ended
+  // Operands, in the order that the kind expects (see below); -1 where one is absent. A buffer is
+  // taken by the first op that lists it in `out`, `updates` or `metrics`.
+  std::vector<BufferId> in;
+  std::vector<BufferId> out;
+  std::vector<std::int32_t> units;  // whose parameters the block uses
+  std::vector<BufferId> params;     // per entry of `units`: gathered parameters (or the shard)
+  std::vector<BufferId> updates;    // per entry of `units`: the gradient buffer added to
+  BufferId metrics = -1;            // the step's sums: read and added to
+  std::vector<BufferId> frees;      // freed when this op has ended; only on the compute lane
 };
+// Operand order:
+//   kLoadBatch        out: ids, labels of each micro-batch
+//   kCountTokens      in: labels of each micro-batch; out: label count
+//   kForward(Tape)    in: block inputs, then [received counts] where the block routes rows;
+//                     out: block outputs, then the tape (kSaved) where there is one
+//   kBackward         in: gradient of each block output; tape; saved_inputs; saved_outputs; seed of
+//                     each block input; then [received counts]; out: gradient of each block input
+//   kForwardBackward  in: block inputs, then [label count]; out: gradient of each block input.
+//                     Rows [row_begin, row_end) of inputs and gradients where row_end > 0
+//   kAllGather, kUnshard  in: shard; out: gathered parameters
+//   kReduceScatter    in: unit gradients; out: reduced shard
+//   kAllReduce        updates: the buffer
+//   kExchangeCounts   in: rows per expert (own); out: received counts [ep, local experts]
+//   kAllToAllV        in: rows, received counts; out: rows
+//   kAccumulate       in: reduced shard (or unit gradients); updates: the step's gradient shard
+//   kGradNorm         in: gradient shards; metrics
+//   kReduceMetrics    metrics
+//   kOptimizerStep    in: gradient shard, shard, moments; metrics
 
 // A parameter of a unit: contiguous in the unit's flat storage, in order.
 struct Param {
-  std::string name;  // "layers.3.q_proj"
+  std::string name;   // "layers.3.q_proj", unique in the model
+  std::string short_name;  // "q_proj", as blocks call it
   std::vector<std::int64_t> shape;  // this rank's: experts come as [local_experts, n, k]
   bool is_norm = false;             // initialised to one; no weight decay
   bool is_expert = false;
@@ -172,6 +195,9 @@ struct WireBytes {
 bool is_collective(OpKind kind);
 WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std::int32_t rank,
                      const std::vector<std::int64_t>& binding);
+
+// The block inputs whose gradient a kBackward op adds to, from its operands.
+std::vector<ValueId> seeded_inputs(const Block& block, const Op& op);
 
 // Bytes an op adds beyond its buffers at its worst moment (a block's temporaries).
 std::int64_t workspace_bytes(const Role& role, const Op& op,

@@ -1,0 +1,216 @@
+// The replay loop: start what can start, advance to the next end, repeat.
+#include "core/clock/clock.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+
+#include "core/check.h"
+
+namespace orrery {
+namespace {
+
+// Work is counted in thousandths of a nanosecond; an undisturbed op does 1000 of them a nanosecond.
+constexpr std::int64_t kFullRate = 1000;
+
+std::int64_t slowed_rate(double slowdown) {
+  CHECK(slowdown >= 1 && std::isfinite(slowdown), "a slowdown below one: " + std::to_string(slowdown));
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(kFullRate / slowdown)));
+}
+
+// Something that runs: one compute op of one rank, or one collective of several.
+struct Running {
+  std::vector<std::size_t> ranks;  // indexes into the replayed ranks
+  OpId op = -1;                    // of the first of them
+  Lane lane = Lane::kCompute;
+  std::int64_t remaining = 0;
+};
+
+struct Instance {
+  std::vector<std::size_t> members;  // replayed ranks of one (lane, group instance)
+  std::size_t posted = 0;            // how many wait at their next collective
+};
+
+class Clock {
+ public:
+  Clock(const Program& program, const std::vector<RankDurations>& ranks, const ClockRates& rates)
+      : program_(program),
+        ranks_(ranks),
+        slow_compute_(slowed_rate(rates.compute_slowdown)),
+        slow_link_(slowed_rate(rates.link_slowdown)) {
+    for (const RankDurations& r : ranks) roles_.push_back(&program.role_of(r.rank));
+    prepare();
+  }
+
+  Replay run() {
+    for (std::size_t r = 0; r < ranks_.size(); ++r) dirty_.push_back(r);
+    start_ready();
+    while (!running_.empty()) {
+      advance();
+      start_ready();
+    }
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      CHECK(ended_[r] == roles_[r]->ops.size(),
+            "the program of rank " + std::to_string(ranks_[r].rank) + " cannot end");
+    }
+    result_.end = Nanoseconds(now_);
+    return std::move(result_);
+  }
+
+ private:
+  using Queues = std::array<std::vector<OpId>, kNumLanes>;
+
+  void prepare() {
+    const std::size_t n = ranks_.size();
+    result_.times.resize(n);
+    ended_.assign(n, 0);
+    done_.resize(n);
+    queues_.resize(n);
+    heads_.assign(n, {0, 0, 0});
+    busy_.assign(n, {false, false, false});
+    waiting_.assign(n, {false, false, false});
+    for (std::size_t r = 0; r < n; ++r) {
+      const Role& role = *roles_[r];
+      CHECK(ranks_[r].durations.size() == role.ops.size(), "one duration an op");
+      result_.times[r].resize(role.ops.size());
+      done_[r].assign(role.ops.size(), false);
+      for (std::size_t i = 0; i < role.ops.size(); ++i) {
+        CHECK(ranks_[r].durations[i].value() >= 0, "a negative duration of " + role.ops[i].path);
+        queues_[r][static_cast<std::size_t>(role.ops[i].lane)].push_back(static_cast<OpId>(i));
+      }
+      for (std::size_t g = 0; g < program_.groups.size(); ++g) {
+        for (std::size_t lane = 1; lane < kNumLanes; ++lane) {
+          instance_of(r, lane, static_cast<std::int32_t>(g)).members.push_back(r);
+        }
+      }
+    }
+  }
+
+  Instance& instance_of(std::size_t r, std::size_t lane, std::int32_t group) {
+    const Group& g = program_.groups[static_cast<std::size_t>(group)];
+    return instances_[{static_cast<std::int32_t>(lane), group, g.first_of(ranks_[r].rank)}];
+  }
+
+  bool ready(std::size_t r, const Op& op) const {
+    return std::all_of(op.deps.begin(), op.deps.end(),
+                       [&](OpId dep) { return done_[r][static_cast<std::size_t>(dep)]; });
+  }
+
+  // Starts every op that can start; only ranks in dirty_ can have gained one.
+  void start_ready() {
+    for (std::size_t d = 0; d < dirty_.size(); ++d) {
+      const std::size_t r = dirty_[d];
+      for (std::size_t lane = 0; lane < kNumLanes; ++lane) {
+        if (busy_[r][lane] || waiting_[r][lane] || heads_[r][lane] >= queues_[r][lane].size()) {
+          continue;
+        }
+        const OpId id = queues_[r][lane][heads_[r][lane]];
+        const Op& op = roles_[r]->ops[static_cast<std::size_t>(id)];
+        if (!ready(r, op)) continue;
+        result_.times[r][static_cast<std::size_t>(id)].posted_ns = now_;
+        if (op.lane == Lane::kCompute) {
+          start({r}, lane);
+        } else {
+          waiting_[r][lane] = true;
+          Instance& instance = instance_of(r, lane, op.group);
+          if (++instance.posted == instance.members.size()) {
+            instance.posted = 0;
+            start(instance.members, lane);
+          }
+        }
+      }
+    }
+    dirty_.clear();
+  }
+
+  // Starts the op at the head of `lane` on each of `members`; the slowest gives the duration.
+  void start(const std::vector<std::size_t>& members, std::size_t lane) {
+    Running running;
+    running.ranks = members;
+    running.lane = static_cast<Lane>(lane);
+    for (const std::size_t r : members) {
+      const OpId id = queues_[r][lane][heads_[r][lane]];
+      if (running.op < 0) running.op = id;
+      waiting_[r][lane] = false;
+      busy_[r][lane] = true;
+      result_.times[r][static_cast<std::size_t>(id)].start_ns = now_;
+      const std::int64_t ns = ranks_[r].durations[static_cast<std::size_t>(id)].value();
+      running.remaining = std::max(running.remaining, ns * kFullRate);
+    }
+    running_.push_back(std::move(running));
+  }
+
+  std::int64_t rate(const Running& running) const {
+    constexpr auto compute = static_cast<std::size_t>(Lane::kCompute);
+    if (running.lane == Lane::kCompute) {
+      const auto& busy = busy_[running.ranks[0]];
+      return busy[1] || busy[2] ? slow_compute_ : kFullRate;
+    }
+    const bool beside = std::any_of(running.ranks.begin(), running.ranks.end(),
+                                    [&](std::size_t r) { return busy_[r][compute]; });
+    return beside ? slow_link_ : kFullRate;
+  }
+
+  void advance() {
+    std::int64_t dt = std::numeric_limits<std::int64_t>::max();
+    for (const Running& r : running_) {
+      const std::int64_t speed = rate(r);
+      dt = std::min(dt, (r.remaining + speed - 1) / speed);
+    }
+    now_ += dt;
+    std::vector<std::int64_t> speeds;
+    for (const Running& r : running_) speeds.push_back(rate(r));
+    std::vector<Running> still, over;
+    for (std::size_t i = 0; i < running_.size(); ++i) {
+      running_[i].remaining -= dt * speeds[i];
+      (running_[i].remaining <= 0 ? over : still).push_back(std::move(running_[i]));
+    }
+    running_ = std::move(still);
+    std::sort(over.begin(), over.end(), [&](const Running& a, const Running& b) {
+      return a.ranks[0] != b.ranks[0] ? a.ranks[0] < b.ranks[0] : a.op < b.op;
+    });
+    for (const Running& r : over) end(r);
+    std::sort(dirty_.begin(), dirty_.end());
+    dirty_.erase(std::unique(dirty_.begin(), dirty_.end()), dirty_.end());
+  }
+
+  void end(const Running& running) {
+    const auto lane = static_cast<std::size_t>(running.lane);
+    for (const std::size_t r : running.ranks) {
+      const auto id = static_cast<std::size_t>(queues_[r][lane][heads_[r][lane]++]);
+      busy_[r][lane] = false;
+      done_[r][id] = true;
+      ++ended_[r];
+      result_.times[r][id].end_ns = now_;
+      dirty_.push_back(r);
+    }
+  }
+
+  const Program& program_;
+  const std::vector<RankDurations>& ranks_;
+  const std::int64_t slow_compute_, slow_link_;
+  std::vector<const Role*> roles_;
+  std::vector<Queues> queues_;
+  std::vector<std::array<std::size_t, kNumLanes>> heads_;
+  std::vector<std::array<bool, kNumLanes>> busy_, waiting_;
+  std::vector<std::vector<bool>> done_;
+  std::vector<std::size_t> ended_;
+  std::map<std::array<std::int32_t, 3>, Instance> instances_;
+  std::vector<Running> running_;
+  std::vector<std::size_t> dirty_;
+  std::int64_t now_ = 0;
+  Replay result_;
+};
+
+}  // namespace
+
+Replay replay(const Program& program, const std::vector<RankDurations>& ranks,
+              const ClockRates& rates) {
+  CHECK(!ranks.empty(), "nothing to replay");
+  return Clock(program, ranks, rates).run();
+}
+
+}  // namespace orrery

@@ -1,0 +1,208 @@
+// Names, keys, hashes and the byte counts of a program's ops.
+#include "core/program/program.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/check.h"
+#include "core/hash.h"
+#include "core/program/wire.h"
+
+namespace orrery {
+
+const char* name_of(Phase phase) {
+  switch (phase) {
+    case Phase::kData: return "data";
+    case Phase::kForward: return "fwd";
+    case Phase::kRecompute: return "recompute";
+    case Phase::kBackward: return "bwd";
+    case Phase::kOptimizer: return "opt";
+  }
+  CHECK(false, "phase");
+}
+
+const char* name_of(Lane lane) {
+  switch (lane) {
+    case Lane::kCompute: return "compute";
+    case Lane::kFsdp: return "fsdp";
+    case Lane::kEp: return "ep";
+  }
+  CHECK(false, "lane");
+}
+
+const char* name_of(OpKind kind) {
+  switch (kind) {
+    case OpKind::kLoadBatch: return "load_batch";
+    case OpKind::kCountTokens: return "count_tokens";
+    case OpKind::kForward: return "forward";
+    case OpKind::kForwardTape: return "forward_tape";
+    case OpKind::kBackward: return "backward";
+    case OpKind::kForwardBackward: return "forward_backward";
+    case OpKind::kAllGather: return "all_gather";
+    case OpKind::kUnshard: return "unshard";
+    case OpKind::kReduceScatter: return "reduce_scatter";
+    case OpKind::kAllReduce: return "all_reduce";
+    case OpKind::kExchangeCounts: return "exchange_counts";
+    case OpKind::kAllToAllV: return "all_to_all_v";
+    case OpKind::kAccumulate: return "accumulate";
+    case OpKind::kGradNorm: return "grad_norm";
+    case OpKind::kReduceMetrics: return "reduce_metrics";
+    case OpKind::kOptimizerStep: return "optimizer_step";
+  }
+  CHECK(false, "op kind");
+}
+
+const char* name_of(BufferClass cls) {
+  switch (cls) {
+    case BufferClass::kParameterShard: return "parameter_shard";
+    case BufferClass::kGatheredParameter: return "gathered_parameter";
+    case BufferClass::kGradient: return "gradient";
+    case BufferClass::kOptimizer: return "optimizer";
+    case BufferClass::kActivation: return "activation";
+    case BufferClass::kSaved: return "saved";
+    case BufferClass::kCommunication: return "communication";
+    case BufferClass::kWorkspace: return "workspace";
+  }
+  CHECK(false, "buffer class");
+}
+
+std::int64_t Param::numel() const {
+  std::int64_t n = 1;
+  for (const std::int64_t d : shape) n *= d;
+  return n;
+}
+
+const Role& Program::role_of(std::int32_t rank) const {
+  for (const Role& role : roles) {
+    if (std::find(role.ranks.begin(), role.ranks.end(), rank) != role.ranks.end()) return role;
+  }
+  CHECK(false, "no role for rank " + std::to_string(rank));
+}
+
+std::uint64_t op_key(std::string_view path, Phase phase, std::int32_t micro_batch,
+                     std::int32_t chunk) {
+  std::string text(path);
+  text += '|';
+  text += name_of(phase);
+  text += '|' + std::to_string(micro_batch) + '|' + std::to_string(chunk);
+  return hash64(text);
+}
+
+std::uint64_t Program::hash() const {
+  std::string text = std::to_string(world) + plan_hash;
+  const auto list = [&](const auto& values) {
+    for (const auto v : values) text += ',' + std::to_string(v);
+    text += ';';
+  };
+  for (const Group& g : groups) list(std::vector<std::int32_t>{g.size, g.stride});
+  for (const Role& role : roles) {
+    list(role.ranks);
+    for (const Buffer& b : role.buffers) {
+      list(std::vector<std::int64_t>{static_cast<std::int64_t>(b.cls), b.bytes.c0, b.bytes.c1,
+                                     b.taken_by, b.freed_by});
+    }
+    for (const Op& op : role.ops) {
+      text += std::to_string(op.key) + name_of(op.kind) + name_of(op.lane);
+      list(op.deps);
+      list(op.in);
+      list(op.out);
+      list(op.params);
+      list(op.updates);
+    }
+  }
+  return hash64(text);
+}
+
+bool is_collective(OpKind kind) {
+  switch (kind) {
+    case OpKind::kCountTokens:
+    case OpKind::kAllGather:
+    case OpKind::kReduceScatter:
+    case OpKind::kAllReduce:
+    case OpKind::kExchangeCounts:
+    case OpKind::kAllToAllV:
+    case OpKind::kReduceMetrics: return true;
+    default: return false;
+  }
+}
+
+namespace {
+
+// Rows to and from every other peer, in bytes.
+WireBytes routed_bytes(const Program& program, const Role& role, const Op& op, std::int32_t rank,
+                       const std::vector<std::int64_t>& binding) {
+  CHECK(op.vars.route >= 0, "an all-to-all-v without a routing record: " + op.path);
+  const Group& group = program.groups[static_cast<std::size_t>(op.group)];
+  const Buffer& rows = role.buffers[static_cast<std::size_t>(op.out[0])];
+  const std::int64_t row_bytes = rows.cols * size_of(rows.dtype);
+  const std::int32_t self = group.index_of(rank);
+  WireBytes wire;
+  for (std::int32_t p = 0; p < group.size; ++p) {
+    if (p == self) continue;
+    wire.sent += binding[static_cast<std::size_t>(op.vars.route + role.route.sent(p))] * row_bytes;
+    wire.received +=
+        binding[static_cast<std::size_t>(op.vars.route + role.route.received(p))] * row_bytes;
+  }
+  if (op.direction == Direction::kCombine) std::swap(wire.sent, wire.received);
+  return wire;
+}
+
+}  // namespace
+
+WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std::int32_t rank,
+                     const std::vector<std::int64_t>& binding) {
+  const std::int32_t n = program.groups[static_cast<std::size_t>(op.group)].size;
+  const auto buffer = [&](BufferId b) -> const Buffer& {
+    return role.buffers[static_cast<std::size_t>(b)];
+  };
+  const auto elements = [&](BufferId b) { return buffer(b).rows.c0 * buffer(b).cols; };
+  switch (op.kind) {
+    case OpKind::kCountTokens: return all_reduce_wire(n, 1, 8);
+    case OpKind::kReduceMetrics:
+      return all_reduce_wire(n, elements(op.metrics), 8);
+    case OpKind::kAllGather: return all_gather_wire(n, buffer(op.out[0]).bytes.c0 / n);
+    case OpKind::kReduceScatter:
+      return reduce_scatter_wire(n, elements(op.out[0]), size_of(buffer(op.out[0]).dtype));
+    case OpKind::kAllReduce:
+      return all_reduce_wire(n, elements(op.updates[0]), size_of(buffer(op.updates[0]).dtype));
+    case OpKind::kExchangeCounts: return exchange_counts_wire(n, role.route.local_experts);
+    case OpKind::kAllToAllV: return routed_bytes(program, role, op, rank, binding);
+    default: return {};
+  }
+}
+
+std::int64_t workspace_bytes(const Role& role, const Op& op,
+                             const std::vector<std::int64_t>& binding) {
+  if (op.block < 0) return 0;
+  const Block& block = role.blocks[static_cast<std::size_t>(op.block)];
+  switch (op.kind) {
+    case OpKind::kForward:
+    case OpKind::kForwardTape: {
+      const BlockBytes b =
+          forward_bytes(block, op.kind == OpKind::kForwardTape, binding, op.vars);
+      return b.peak - b.outputs - b.saved;
+    }
+    case OpKind::kBackward: {
+      const BlockBytes b = backward_bytes(block, binding, op.vars, seeded_inputs(block, op));
+      return std::max<std::int64_t>(0, b.peak - b.outputs);
+    }
+    case OpKind::kForwardBackward: {
+      const BlockBytes f = forward_bytes(block, true, binding, op.vars);
+      const BlockBytes b = backward_bytes(block, binding, op.vars);
+      return std::max(f.peak, f.outputs + f.saved + b.peak);
+    }
+    default: return 0;
+  }
+}
+
+std::vector<ValueId> seeded_inputs(const Block& block, const Op& op) {
+  std::vector<ValueId> seeded;
+  const std::size_t first =
+      block.outputs.size() + 1 + block.saved_inputs.size() + block.saved_outputs.size();
+  for (std::size_t i = 0; i < block.inputs.size(); ++i) {
+    if (op.in[first + i] >= 0) seeded.push_back(block.inputs[i]);
+  }
+  return seeded;
+}
+
+}  // namespace orrery

@@ -1,0 +1,47 @@
+// The planner: the best layout, chunk sizes and memory policy for a model, cluster and workload.
+// Memory is checked first; what may fit is ordered by a bound that no replay can beat; the best
+// are replayed until the bound proves that nothing better is left.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/plan.h"
+#include "core/result.h"
+
+namespace orrery::planner {
+
+struct Request {
+  Model model;
+  Cluster cluster;
+  Workload workload;
+  // Axes and chunks held fixed, by the names of plan.json: {"ep", "8"}, {"recompute_layers", "4"}.
+  std::vector<std::pair<std::string, std::string>> pins;
+  int runners_up = 5;
+  std::function<void(std::int64_t done, std::int64_t all)> progress;  // may be empty
+};
+
+struct Shortage {
+  Bytes needed, usable;          // of one device
+  std::vector<MemoryRow> parts;  // at the peak
+  std::string advice;            // what would make it fit
+};
+
+struct Outcome {
+  std::optional<Plan> best;
+  // Where nothing fits: the legal plan that needs the least memory, and what it lacks.
+  std::optional<Plan> nearest;
+  std::optional<Shortage> shortage;
+};
+
+// kUsage: a pin with an unknown name or value. kInfeasible: pins that no rule allows (the error
+// names the rules). An Outcome without `best` is for the caller to report as kInfeasible.
+Result<Outcome> plan(const Request& request);
+
+// The names that can be pinned.
+std::vector<std::string> pinnable();
+
+}  // namespace orrery::planner
