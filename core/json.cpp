@@ -2,6 +2,8 @@
 // The parser of nlohmann keeps its own stack, so hostile nesting cannot overflow ours.
 #include "core/json.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -183,6 +185,11 @@ void write(const Json& json, int indent, int level, std::string& out) {
   } else if (json.is_string()) {
     out += quoted(json.as_string());
   } else if (json.is_array()) {
+    // An array of scalars stays on one line: curves and lengths are read by people.
+    const bool flat = std::none_of(json.items().begin(), json.items().end(), [](const Json& item) {
+      return item.is_array() || item.is_object();
+    });
+    if (flat && indent >= 0) return write(json, -1, level, out);
     out += '[';
     for (const Json& item : json.items()) {
       if (!first) out += comma;

@@ -38,7 +38,7 @@ class Json {
   static Result<Json> parse(std::string_view text, const std::string& place);
   static Result<Json> load(const std::string& path);
 
-  // indent < 0: one line. Ends without a newline.
+  // indent < 0: one line; else arrays of scalars take one. Ends without a newline.
   std::string dump(int indent = 2) const;
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(data_); }
