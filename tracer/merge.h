@@ -11,6 +11,9 @@
 
 namespace orrery {
 
+// Removes the parts of an earlier run at `out`, before a new one starts. kIo.
+Status remove_parts(const std::string& out);
+
 struct MergeOptions {
   std::string out;         // the parts are in parts_directory(out)
   std::int32_t world = 1;  // ranks there should be
@@ -26,9 +29,9 @@ struct MergeReport {
   std::int64_t dropped = 0;           // records lost to full rings, over all ranks
 };
 
-// Times of each rank are moved by its clock offset. run.status kRunning or kOk: the parts decide.
-// Removes the parts once the merged file is in place. kIo when it cannot be written (the parts
-// stay).
+// A part of another program (run.program_hash, unless 0) counts as missing. Times of each rank are
+// moved by its clock offset. run.status kRunning or kOk: the parts decide. Removes the parts once
+// the merged file is in place. kIo when it cannot be written (the parts stay).
 Result<MergeReport> merge_parts(const MergeOptions& options);
 
 }  // namespace orrery

@@ -4,6 +4,7 @@
 // one trace of the parts.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,7 +19,7 @@
 
 namespace orrery {
 
-using TraceRecord = std::variant<SpanEvent, CollectiveEvent, AllocEvent, PeakEvent, StepEvent>;
+using TraceRecord = std::variant<SpanEvent, CollectiveEvent, AllocEvent, PeakEvent>;
 
 // The part of `rank` of the run at `out`: "<out>.parts/rank00003.db".
 std::string parts_directory(const std::string& out);
@@ -46,7 +47,8 @@ class Recorder {
     int flush_ms = 100;                   // the longest a record waits for its commit; <= 200
   };
 
-  // Makes the directory and replaces the rank's part. Stores the static side of the rank's role.
+  // Makes the directory and replaces the rank's part. Stores the static side of the rank's role;
+  // rank.role is found in the program. info.status and reason are ignored.
   static Result<std::unique_ptr<Recorder>> open(const std::string& out, const RankInfo& rank,
                                                 const RunInfo& info, const Program& program,
                                                 const Options& options);

@@ -225,8 +225,8 @@ Status check_is_trace(sql::Database& db) {
   }
   if (version != kTraceVersion) {
     return Error::of(ErrorCode::kInvalid, db.path(),
-                     "trace schema version " + std::to_string(version) + ", but this orrery reads " +
-                         std::to_string(kTraceVersion),
+                     "trace schema version " + std::to_string(version) +
+                         ", but this orrery reads " + std::to_string(kTraceVersion),
                      "use the orrery that wrote it, or write the trace again");
   }
   return Ok{};

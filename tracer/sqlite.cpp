@@ -64,12 +64,16 @@ int allow_reading(void*, int action, const char*, const char*, const char*, cons
 
 }  // namespace
 
-void Statement::Finalize::operator()(sqlite3_stmt* handle) const { sqlite3_finalize(handle); }
+void Statement::Finalize::operator()(sqlite3_stmt* handle) const {
+  sqlite3_finalize(handle);
+}
 
 Statement::Statement(sqlite3_stmt* handle, std::string place)
     : handle_(handle), place_(std::move(place)) {}
 
-int Statement::columns() const { return sqlite3_column_count(handle_.get()); }
+int Statement::columns() const {
+  return sqlite3_column_count(handle_.get());
+}
 
 std::string Statement::column_name(int column) const {
   const char* name = sqlite3_column_name(handle_.get(), column);
@@ -87,8 +91,8 @@ void Statement::bind(int index, double value) {
 void Statement::bind(int index, std::string_view value) {
   // A string_view of no text may have no address, which SQLite would take for NULL.
   const char* data = value.empty() ? "" : value.data();
-  const int rc = sqlite3_bind_text64(handle_.get(), index, data, value.size(), SQLITE_TRANSIENT,
-                                     SQLITE_UTF8);
+  const int rc =
+      sqlite3_bind_text64(handle_.get(), index, data, value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
   CHECK(rc == SQLITE_OK || rc == SQLITE_TOOBIG, "bad parameter index");
 }
 
@@ -151,7 +155,9 @@ std::string Statement::text(int column) const {
   return {data, static_cast<std::size_t>(sqlite3_column_bytes(handle_.get(), column))};
 }
 
-void Database::Close::operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
+void Database::Close::operator()(sqlite3* handle) const {
+  sqlite3_close_v2(handle);
+}
 
 Database::Database(sqlite3* handle, std::string path) : handle_(handle), path_(std::move(path)) {}
 
@@ -190,8 +196,8 @@ Result<Statement> Database::prepare(std::string_view sql, std::string_view* rest
   }
   sqlite3_stmt* handle = nullptr;
   const char* tail = nullptr;
-  const int rc = sqlite3_prepare_v2(handle_.get(), sql.data(), static_cast<int>(sql.size()),
-                                    &handle, &tail);
+  const int rc =
+      sqlite3_prepare_v2(handle_.get(), sql.data(), static_cast<int>(sql.size()), &handle, &tail);
   Statement statement(handle, path_);
   if (rc != SQLITE_OK) return error_of(handle_.get(), path_);
   if (!handle) return Error::of(ErrorCode::kInvalid, path_, "there is no SQL statement");

@@ -101,7 +101,6 @@ class TraceWriter {
   void discard();
 
  private:
-  friend class PartMerger;
   struct Impl;
   explicit TraceWriter(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
