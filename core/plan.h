@@ -84,10 +84,12 @@ struct Plan {
   std::vector<RunnerUp> runners_up;
   std::vector<Rejection> rejected;
   Proof proof;
-  std::string sha256;  // of layout, chunks, policy and inputs: what decides the program
+  std::string sha256;  // plan_sha256(): set by the planner and by parse_plan
 };
 
-// Every rule that the layout breaks, by name and reason; empty when legal.
+// Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:
+// positive, engine_axes, world_size, world_factors, expert_world_factors, ep_without_experts,
+// experts_divide, batch_divides, order_names, chunk_ranges, recompute_range.
 struct Violation {
   std::string rule;
   std::string reason;
@@ -96,8 +98,16 @@ std::vector<Violation> violations(const Model& model, const Cluster& cluster,
                                   const Workload& workload, const Layout& layout,
                                   const Chunks& chunks, const MemoryPolicy& policy);
 
+// Of layout, chunks, policy and the hashes of the nouns: what decides the program.
+std::string plan_sha256(const Plan& plan);
+
+// plan.json (design, section 9), with the nouns embedded. parse_plan reads it back to the same
+// bytes; it reports every problem: unknown keys, nouns that do not hash to what "inputs" says, and
+// every rule that the layout breaks.
 Json to_json(const Plan& plan);
 Json to_json(const Layout& layout);
+Json to_json(const Chunks& chunks);
+Json to_json(const MemoryPolicy& policy);
 Json to_json(const Prediction& prediction);
 Result<Plan> parse_plan(const std::string& text, const std::string& place);
 Result<Plan> load_plan(const std::string& path);

@@ -1,0 +1,326 @@
+// plan.json: the names are a contract (design, section 9); more fields may be added.
+#include <limits>
+
+#include "core/configs.h"
+#include "core/hash.h"
+#include "core/plan.h"
+
+namespace orrery {
+namespace {
+
+constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+constexpr double kHuge = std::numeric_limits<double>::max();
+
+Layout read_layout(const Json& json, const std::string& place, std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  const auto count = [&](const char* key) { return reader.integer(key, 1, kMax); };
+  Layout l;
+  l.dp = count("dp");
+  l.cp = count("cp");
+  l.sp = count("sp");
+  l.tp = count("tp");
+  l.pp = count("pp");
+  l.replicate_d = count("replicate_d");
+  l.fsdp_d = count("fsdp_d");
+  l.replicate_e = count("replicate_e");
+  l.fsdp_e = count("fsdp_e");
+  l.ep = count("ep");
+  l.etp = count("etp");
+  l.micro_batch = count("micro_batch");
+  l.accumulation = count("accumulation");
+  l.dense_inner = reader.choice("dense_inner", {"fsdp", "replicate"});
+  l.expert_inner = reader.choice("expert_inner", {"ep", "fsdp"});
+  reader.finish();
+  return l;
+}
+
+Chunks read_chunks(const Json& json, const std::string& place, std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  Chunks chunks;
+  chunks.loss_tokens = reader.integer("loss_tokens", 0, kMax);
+  chunks.attention_query = reader.integer("attention_query", 0, kMax);
+  chunks.prefetch_depth = reader.integer("prefetch_depth", 0, kMax);
+  reader.finish();
+  return chunks;
+}
+
+MemoryPolicy read_policy(const Json& json, const std::string& place,
+                         std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  MemoryPolicy policy;
+  policy.recompute_layers = reader.integer("recompute_layers", 0, kMax);
+  reader.finish();
+  return policy;
+}
+
+Prediction read_prediction(const Json& json, const std::string& place,
+                           std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  Prediction p;
+  p.step = Seconds(reader.number("step_s", 0, kHuge));
+  p.p10 = Seconds(reader.number("p10_s", 0, kHuge));
+  p.p90 = Seconds(reader.number("p90_s", 0, kHuge));
+  p.peak = Bytes(reader.integer("peak_bytes", 0, kMax));
+  p.tokens_per_s = reader.number("tokens_per_s", 0, kHuge);
+  p.mfu = reader.number("mfu", 0, kHuge);
+  if (const Json* memory = reader.child("memory")) {
+    ObjectReader classes(*memory, place + "/memory", problems);
+    for (const auto& [name, value] : memory->members()) {
+      p.memory.push_back({name, Bytes(classes.integer(name, 0, kMax))});
+    }
+  }
+  reader.finish();
+  return p;
+}
+
+Proof read_proof(const Json& json, const std::string& place, std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  Proof proof;
+  proof.legal = reader.integer("legal", 0, kMax);
+  proof.bounded = reader.integer("bounded", 0, kMax);
+  proof.replayed = reader.integer("replayed", 0, kMax);
+  proof.best_s = reader.number("best_s", 0, kHuge);
+  proof.bound_remaining_s = reader.number("bound_remaining_s", 0, kHuge);
+  proof.seconds = reader.number("seconds", 0, kHuge);
+  reader.finish();
+  return proof;
+}
+
+// Reads reader[key] by `read`, or notes that it is missing.
+template <class T>
+void read_child(ObjectReader& reader, const char* key, T& out, std::vector<Problem>& problems,
+                T (*read)(const Json&, const std::string&, std::vector<Problem>&)) {
+  if (const Json* child = reader.child(key)) {
+    out = read(*child, reader.place() + "/" + key, problems);
+  }
+}
+
+RunnerUp read_runner_up(const Json& json, const std::string& place,
+                        std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  RunnerUp runner;
+  read_child(reader, "layout", runner.layout, problems, read_layout);
+  read_child(reader, "chunks", runner.chunks, problems, read_chunks);
+  read_child(reader, "memory_policy", runner.policy, problems, read_policy);
+  read_child(reader, "predicted", runner.predicted, problems, read_prediction);
+  runner.lost_by = reader.text("lost_by");
+  reader.finish();
+  return runner;
+}
+
+Rejection read_rejection(const Json& json, const std::string& place,
+                         std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  Rejection rejection;
+  rejection.rule = reader.text("rule");
+  rejection.count = reader.integer("count", 0, kMax);
+  reader.finish();
+  return rejection;
+}
+
+template <class T>
+void read_rows(ObjectReader& reader, const char* key, std::vector<T>& out,
+               std::vector<Problem>& problems,
+               T (*read)(const Json&, const std::string&, std::vector<Problem>&)) {
+  const Json* rows = reader.array(key);
+  if (rows == nullptr) return;
+  for (std::size_t i = 0; i < rows->items().size(); ++i) {
+    const std::string place = reader.place() + "/" + key + "/" + std::to_string(i);
+    out.push_back(read(rows->items()[i], place, problems));
+  }
+}
+
+// Takes the noun out of its result, or its problems.
+template <class T>
+void take_noun(Result<T> result, T& out, std::vector<Problem>& problems) {
+  if (result.ok()) {
+    out = std::move(result).value();
+    return;
+  }
+  const std::vector<Problem>& found = result.error().problems;
+  problems.insert(problems.end(), found.begin(), found.end());
+}
+
+void read_nouns(ObjectReader& reader, Plan& plan, std::vector<Problem>& problems) {
+  const std::string& place = reader.place();
+  if (const Json* json = reader.child("model")) {
+    take_noun(model_from_json(*json, place + "/model"), plan.model, problems);
+  }
+  if (const Json* json = reader.child("cluster")) {
+    // The devices are embedded, so that a plan never depends on a file of another machine.
+    const Json* device = json->find("device");
+    if (device == nullptr || !device->is_object()) {
+      reader.note("cluster/device", "a plan embeds the whole device");
+    } else {
+      take_noun(cluster_from_json(*json, place + "/cluster", 0), plan.cluster, problems);
+    }
+  }
+  if (const Json* json = reader.child("workload")) {
+    take_noun(workload_from_json(*json, place + "/workload"), plan.workload, problems);
+  }
+}
+
+// Only for nouns that were read: problems must be empty before.
+void check_inputs(const Json& inputs, const std::string& place, const Plan& plan,
+                  std::vector<Problem>& problems) {
+  ObjectReader reader(inputs, place, problems);
+  const auto check = [&](const char* key, const std::string& sha256) {
+    const std::string said = reader.text(key);
+    if (reader.has(key) && said != sha256) {
+      reader.note(key,
+                  "the embedded " + std::string(key) + " hashes to " + sha256.substr(0, 12) +
+                      "..., not to " + said.substr(0, 12) + "...",
+                  "the file was edited; plan again instead");
+    }
+  };
+  check("model", plan.model.sha256);
+  check("cluster", plan.cluster.sha256);
+  check("workload", plan.workload.sha256);
+  reader.finish();
+}
+
+void check_rules(const Plan& plan, const std::string& place, std::vector<Problem>& problems) {
+  for (const Violation& v :
+       violations(plan.model, plan.cluster, plan.workload, plan.layout, plan.chunks, plan.policy)) {
+    problems.push_back({place + "/layout", v.reason, "rule " + v.rule});
+  }
+}
+
+Plan read_plan(ObjectReader& reader, std::vector<Problem>& problems) {
+  Plan plan;
+  const std::int64_t version = reader.integer("schema_version", 0, kMax);
+  if (reader.has("schema_version") && version != kSchemaVersion) {
+    reader.note(
+        "schema_version",
+        "is " + std::to_string(version) + "; this orrery reads " + std::to_string(kSchemaVersion),
+        "plan again with this version");
+  }
+  read_nouns(reader, plan, problems);
+  read_child(reader, "layout", plan.layout, problems, read_layout);
+  read_child(reader, "chunks", plan.chunks, problems, read_chunks);
+  read_child(reader, "memory_policy", plan.policy, problems, read_policy);
+  read_child(reader, "predicted", plan.predicted, problems, read_prediction);
+  read_rows(reader, "runners_up", plan.runners_up, problems, read_runner_up);
+  read_rows(reader, "rejected", plan.rejected, problems, read_rejection);
+  read_child(reader, "proof", plan.proof, problems, read_proof);
+  return plan;
+}
+
+}  // namespace
+
+Json to_json(const Layout& l) {
+  Json json = Json::object();
+  json.set("dp", l.dp).set("cp", l.cp).set("sp", l.sp).set("tp", l.tp).set("pp", l.pp);
+  json.set("replicate_d", l.replicate_d).set("fsdp_d", l.fsdp_d);
+  json.set("replicate_e", l.replicate_e).set("fsdp_e", l.fsdp_e).set("ep", l.ep).set("etp", l.etp);
+  json.set("micro_batch", l.micro_batch).set("accumulation", l.accumulation);
+  json.set("dense_inner", l.dense_inner).set("expert_inner", l.expert_inner);
+  return json;
+}
+
+Json to_json(const Chunks& chunks) {
+  Json json = Json::object();
+  json.set("loss_tokens", chunks.loss_tokens)
+      .set("attention_query", chunks.attention_query)
+      .set("prefetch_depth", chunks.prefetch_depth);
+  return json;
+}
+
+Json to_json(const MemoryPolicy& policy) {
+  Json json = Json::object();
+  json.set("recompute_layers", policy.recompute_layers);
+  return json;
+}
+
+Json to_json(const Prediction& p) {
+  Json memory = Json::object();
+  for (const MemoryRow& row : p.memory) memory.set(row.cls, row.bytes.value());
+  Json json = Json::object();
+  json.set("step_s", p.step.value())
+      .set("p10_s", p.p10.value())
+      .set("p90_s", p.p90.value())
+      .set("peak_bytes", p.peak.value())
+      .set("tokens_per_s", p.tokens_per_s)
+      .set("mfu", p.mfu)
+      .set("memory", std::move(memory));
+  return json;
+}
+
+Json to_json(const Plan& plan) {
+  Json model = to_json(plan.model);
+  Json cluster = to_json(plan.cluster);
+  Json workload = to_json(plan.workload);
+  Json inputs = Json::object();
+  inputs.set("model", sha256_hex(model.dump(-1)))
+      .set("cluster", sha256_hex(cluster.dump(-1)))
+      .set("workload", sha256_hex(workload.dump(-1)));
+  Json runners = Json::array();
+  for (const RunnerUp& runner : plan.runners_up) {
+    Json one = Json::object();
+    one.set("layout", to_json(runner.layout))
+        .set("chunks", to_json(runner.chunks))
+        .set("memory_policy", to_json(runner.policy))
+        .set("predicted", to_json(runner.predicted))
+        .set("lost_by", runner.lost_by);
+    runners.push(std::move(one));
+  }
+  Json rejected = Json::array();
+  for (const Rejection& rejection : plan.rejected) {
+    rejected.push(Json::object().set("rule", rejection.rule).set("count", rejection.count));
+  }
+  Json proof = Json::object();
+  proof.set("legal", plan.proof.legal)
+      .set("bounded", plan.proof.bounded)
+      .set("replayed", plan.proof.replayed)
+      .set("best_s", plan.proof.best_s)
+      .set("bound_remaining_s", plan.proof.bound_remaining_s)
+      .set("seconds", plan.proof.seconds);
+  Json json = Json::object();
+  json.set("schema_version", kSchemaVersion)
+      .set("sha256", plan_sha256(plan))
+      .set("inputs", std::move(inputs))
+      .set("layout", to_json(plan.layout))
+      .set("chunks", to_json(plan.chunks))
+      .set("memory_policy", to_json(plan.policy))
+      .set("predicted", to_json(plan.predicted))
+      .set("runners_up", std::move(runners))
+      .set("rejected", std::move(rejected))
+      .set("proof", std::move(proof))
+      .set("model", std::move(model))
+      .set("cluster", std::move(cluster))
+      .set("workload", std::move(workload));
+  return json;
+}
+
+Result<Plan> parse_plan(const std::string& text, const std::string& place) {
+  TRY(const Json json, Json::parse(text, place));
+  std::vector<Problem> problems;
+  const std::string root = place + ":";
+  ObjectReader reader(json, root, problems);
+  if (!problems.empty()) return Error{ErrorCode::kInvalid, problems};
+  Plan plan = read_plan(reader, problems);
+  const Json* inputs = reader.child("inputs");
+  const std::string said = reader.text_or("sha256", "");
+  reader.finish();
+  if (inputs != nullptr && problems.empty()) {
+    check_inputs(*inputs, root + "/inputs", plan, problems);
+    check_rules(plan, root, problems);
+    plan.sha256 = plan_sha256(plan);
+    if (reader.has("sha256") && said != plan.sha256) {
+      reader.note("sha256",
+                  "the layout, chunks, policy and inputs hash to " + plan.sha256.substr(0, 12) +
+                      "..., not to " + said.substr(0, 12) + "...",
+                  "the file was edited; plan again (with --pin) instead");
+    }
+  }
+  if (!problems.empty()) return Error{ErrorCode::kInvalid, problems};
+  return plan;
+}
+
+Result<Plan> load_plan(const std::string& path) {
+  TRY(const std::string text, read_file(path));
+  return parse_plan(text, path);
+}
+
+}  // namespace orrery
