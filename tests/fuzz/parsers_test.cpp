@@ -1,0 +1,196 @@
+// A deterministic mutation fuzzer of every text parser of core. A seed's bytes are flipped, cut,
+// repeated and spliced; whatever comes out, a parser answers with a value or with an error that has
+// a place, never with a crash; and what it accepts it can write and read again to the same.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <exception>
+#include <functional>
+#include <random>
+
+#include "core/configs.h"
+#include "core/plan.h"
+#include "core/quantity.h"
+
+namespace orrery {
+namespace {
+
+constexpr int kMutations = 20000;
+
+std::string sample_plan() {
+  Plan plan;
+  plan.model = load_model("qwen3-moe-10m").value();
+  plan.cluster = load_cluster("local-cpu").value();
+  plan.workload = load_workload("demo-local").value();
+  plan.layout.dp = 4;
+  plan.layout.fsdp_d = 4;
+  plan.layout.ep = 4;
+  plan.layout.micro_batch = 2;
+  plan.predicted.memory = {{"saved", Bytes(1024)}};
+  plan.runners_up = {{plan.layout, plan.chunks, plan.policy, plan.predicted, "slower"}};
+  plan.rejected = {{"experts_divide", 3}};
+  return to_json(plan).dump();
+}
+
+std::vector<std::string> seeds() {
+  std::vector<std::string> texts = {sample_plan(), to_json(load_cluster("h800x16").value()).dump()};
+  for (const char* folder : {"models", "devices", "clusters", "workloads"}) {
+    for (const std::string& name : list_configs(folder)) {
+      texts.push_back(read_file(find_config(folder, name).value()).value());
+    }
+  }
+  return texts;
+}
+
+// Pieces that steer a mutation into the grammar rather than out of it.
+constexpr std::array<const char*, 22> kTokens = {
+    "null", "true", "{}",   "[]",     "-1",       "0",         "1e308", "9223372036854775808",
+    "0.5",  "\"\"", ",",    ":",      "\"name\"", "[[[[[[",    "\xff",  "\\u0000",
+    "\"",   "1e-9", " GiB", "\"ep\"", "[1, 2]",   "4294967296"};
+
+std::string mutate(std::string text, std::mt19937_64& rng) {
+  for (std::uint64_t edits = 1 + rng() % 3; edits > 0 && !text.empty(); --edits) {
+    const std::size_t at = rng() % text.size();
+    const std::size_t length = std::min<std::size_t>(1 + rng() % 40, text.size() - at);
+    switch (rng() % 8) {
+      case 0:
+        text[at] = static_cast<char>(rng());
+        break;
+      case 1:
+        text[at] = static_cast<char>('0' + rng() % 10);
+        break;
+      case 2:
+        text.resize(at);
+        break;
+      case 3:
+        text.erase(at, length);
+        break;
+      case 4:
+        text.insert(at, text.substr(at, length));
+        break;
+      case 5:
+        text.insert(at, kTokens[rng() % kTokens.size()]);
+        break;
+      case 6: {  // a digit elsewhere: stays well formed, so it reaches the checks behind the syntax
+        const std::size_t digit = text.find_first_of("0123456789", at);
+        if (digit != std::string::npos) text[digit] = static_cast<char>('0' + rng() % 10);
+        break;
+      }
+      default: {  // a value becomes another
+        const std::size_t colon = text.find(": ", at);
+        const std::size_t end = text.find_first_of(",\n}", colon);
+        if (colon != std::string::npos && end != std::string::npos) {
+          text.replace(colon + 2, end - colon - 2, kTokens[rng() % kTokens.size()]);
+        }
+      }
+    }
+  }
+  return text;
+}
+
+// Parses; what is accepted must be written and read again to the same. Counts what was accepted.
+template <class Parse, class Write>
+int survives(const std::string& text, const Parse& parse, const Write& write) {
+  const auto result = parse(text);
+  if (!result.ok()) {
+    EXPECT_FALSE(result.error().problems.empty());
+    for (const Problem& p : result.error().problems) EXPECT_FALSE(p.where.empty()) << p.message;
+    return 0;
+  }
+  const std::string written = write(result.value());
+  const auto again = parse(written);
+  EXPECT_TRUE(again.ok()) << again.error().text() << "\n" << written << "\nfrom\n" << text;
+  if (again.ok()) {
+    EXPECT_EQ(write(again.value()), written) << text;
+  }
+  return 1;
+}
+
+using Target = std::function<int(const std::string&)>;
+
+std::string place() {
+  return "f.json";
+}
+
+const std::vector<std::pair<const char*, Target>>& targets() {
+  static const std::vector<std::pair<const char*, Target>> all = {
+      {"json",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return Json::parse(t, place()); },
+             [](const Json& json) { return json.dump(); });
+       }},
+      {"model",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return parse_model(t, place()); },
+             [](const Model& model) { return to_json(model).dump(); });
+       }},
+      {"cluster",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return parse_cluster(t, place(), 0); },
+             [](const Cluster& cluster) { return to_json(cluster).dump(); });
+       }},
+      {"workload",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return parse_workload(t, place()); },
+             [](const Workload& workload) { return to_json(workload).dump(); });
+       }},
+      {"plan", [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return parse_plan(t, place()); },
+             [](const Plan& plan) { return to_json(plan).dump(); });
+       }}};
+  return all;
+}
+
+TEST(Fuzz, ParsersSurviveMutatedFiles) {
+  const std::vector<std::string> texts = seeds();
+  ASSERT_GE(texts.size(), 15U);
+  std::vector<int> accepted(targets().size(), 0);
+  for (std::size_t t = 0; t < targets().size(); ++t) {
+    for (const std::string& seed : texts) accepted[t] += targets()[t].second(seed);
+    EXPECT_GT(accepted[t], 0) << targets()[t].first << " accepts no seed: the fuzzer tests nothing";
+    accepted[t] = 0;
+  }
+  for (int i = 0; i < kMutations; ++i) {
+    std::mt19937_64 rng(static_cast<std::uint64_t>(i));
+    const std::string text = mutate(texts[rng() % texts.size()], rng);
+    for (std::size_t t = 0; t < targets().size(); ++t) {
+      ASSERT_NO_THROW(accepted[t] += targets()[t].second(text)) << targets()[t].first << "\n"
+                                                                << text;
+    }
+    if (HasFailure()) FAIL() << "seed " << i;
+  }
+  for (std::size_t t = 0; t < targets().size(); ++t) {
+    // Some mutations are harmless and some are not: both paths are walked.
+    EXPECT_GT(accepted[t], 20) << targets()[t].first;
+    EXPECT_LT(accepted[t], kMutations) << targets()[t].first;
+    RecordProperty(targets()[t].first, accepted[t]);
+  }
+}
+
+TEST(Fuzz, QuantitiesSurviveMutatedText) {
+  const std::array<std::pair<const char*, const char*>, 5> samples = {{{"79.6 GiB", "bytes"},
+                                                                       {"450 GB/s", "bytes/s"},
+                                                                       {"400 Gb/s", "bytes/s"},
+                                                                       {"2.5 us", "s"},
+                                                                       {"989 TFLOP/s", "flop/s"}}};
+  int accepted = 0;
+  for (int i = 0; i < 5 * kMutations; ++i) {
+    std::mt19937_64 rng(static_cast<std::uint64_t>(i));
+    const auto& [seed, dimension] = samples[rng() % samples.size()];
+    const char* dim = dimension;
+    ASSERT_NO_THROW(accepted += survives(
+                        mutate(seed, rng),
+                        [dim](const std::string& t) { return parse_quantity(t, dim, "f"); },
+                        [dim](double value) { return exact_quantity(value, dim); }));
+    if (HasFailure()) FAIL() << "seed " << i;
+  }
+  EXPECT_GT(accepted, 100);
+}
+
+}  // namespace
+}  // namespace orrery
