@@ -256,6 +256,7 @@ Result<Cluster> cluster_from_json(const Json& json, const std::string& place,
   read_tiers(reader, cluster, problems);
   cluster.compute_slowdown = reader.number_or("compute_slowdown", 1, 100, 1);
   cluster.link_slowdown = reader.number_or("link_slowdown", 1, 100, 1);
+  cluster.uncertainty = reader.number_or("uncertainty", 0, 1, 0.25);
   cluster.cores_per_node = reader.integer_or("cores_per_node", 0, kMaxDevices, 0);
   reader.ignore("source");
   reader.finish();
@@ -313,7 +314,8 @@ Json to_json(const Cluster& cluster) {
       .set("device", device_json(cluster.device))
       .set("tiers", std::move(tiers))
       .set("compute_slowdown", cluster.compute_slowdown)
-      .set("link_slowdown", cluster.link_slowdown);
+      .set("link_slowdown", cluster.link_slowdown)
+      .set("uncertainty", cluster.uncertainty);
   return json;
 }
 

@@ -54,6 +54,7 @@ struct Cluster {
   std::vector<LinkTier> tiers;      // from the innermost
   double compute_slowdown = 1;      // of compute while a collective runs beside it, >= 1
   double link_slowdown = 1;         // of a collective while compute runs beside it, >= 1
+  double uncertainty = 0.25;        // relative half-width of the p10-p90 interval of a step
   std::int64_t cores_per_node = 0;  // local CPU: cores that the ranks of a node share; else 0
   std::string sha256;               // of to_json(cluster).dump(-1)
   bool operator==(const Cluster&) const = default;

@@ -24,6 +24,12 @@ const Family& family_of(const Model& model) {
   return *found;
 }
 
+DType gradient_dtype(const Model& model, const BlockShape& shape, const std::string& unit) {
+  const bool many_uses = (unit == "head" && loss_chunks(shape) > 1) ||
+                         (unit == "embed" && model.tied_head);
+  return many_uses ? shape.master : shape.compute;
+}
+
 std::int64_t loss_chunk_rows(const BlockShape& shape) {
   const std::int64_t tokens = shape.tokens();
   return shape.loss_tokens > 0 ? std::min(shape.loss_tokens, tokens) : tokens;

@@ -24,6 +24,7 @@ struct BlockShape {
   std::int64_t attention_query = 0;   // query rows of one attention chunk; 0: all at once
   std::int64_t loss_tokens = 0;       // rows of one loss chunk; 0: all at once
   DType compute = DType::kFloat32;
+  DType master = DType::kFloat32;
   BalanceScope balance_scope = BalanceScope::kSequence;
   std::int64_t tokens() const { return sequences * sequence_tokens; }
 };
@@ -51,6 +52,10 @@ struct Family {
 
 // CHECKs that the type is known: parse_model has refused others.
 const Family& family_of(const Model& model);
+
+// The dtype of a unit's gradient before it is reduced: the compute dtype, except where more than
+// one op of a micro-batch adds to it (chunks of the loss, a tied head): then the master dtype.
+DType gradient_dtype(const Model& model, const BlockShape& shape, const std::string& unit);
 
 // Rows of one loss chunk, and how many chunks of a micro-batch (the last may be shorter).
 std::int64_t loss_chunk_rows(const BlockShape& shape);

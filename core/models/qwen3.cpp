@@ -18,9 +18,12 @@ DType stats_dtype(DType compute) {
 // Small helpers so that a block reads like the formula.
 class Builder {
  public:
-  Builder(std::string name, SizeExpr rows, DType dtype) : rows_(rows), dtype_(dtype) {
+  Builder(std::string name, SizeExpr rows, DType dtype, DType grad_dtype)
+      : rows_(rows), dtype_(dtype), grad_dtype_(grad_dtype) {
     block.name = std::move(name);
   }
+  Builder(std::string name, SizeExpr rows, DType dtype)
+      : Builder(std::move(name), rows, dtype, dtype) {}
   ValueId input(const char* name, std::int64_t cols) {
     const ValueId id = block.add(name, rows_, cols, dtype_);
     block.inputs.push_back(id);
@@ -45,7 +48,7 @@ class Builder {
   ValueId norm(const char* out, ValueId x, const char* weight, std::int64_t cols,
                std::int64_t group, double eps) {
     const ValueId y = value(out, cols);
-    const std::int32_t w = block.param(weight, {group});
+    const std::int32_t w = block.param(weight, {group}, grad_dtype_);
     Prim& p = prim(PrimKind::kRmsNorm, {x}, {y});
     p.param = w;
     p.head_dim = group;
@@ -54,14 +57,14 @@ class Builder {
   }
   ValueId linear(const char* out, ValueId x, const char* weight, std::int64_t n, std::int64_t k) {
     const ValueId y = value(out, n);
-    const std::int32_t w = block.param(weight, {n, k});
+    const std::int32_t w = block.param(weight, {n, k}, grad_dtype_);
     prim(PrimKind::kLinear, {x}, {y}).param = w;
     return y;
   }
   ValueId grouped(const char* out, ValueId x, const char* weight, std::int64_t experts,
                   std::int64_t n, std::int64_t k) {
     const ValueId y = value(out, n);
-    const std::int32_t w = block.param(weight, {experts, n, k});
+    const std::int32_t w = block.param(weight, {experts, n, k}, grad_dtype_);
     Prim& p = prim(PrimKind::kGroupedLinear, {x}, {y});
     p.param = w;
     p.experts = experts;
@@ -90,14 +93,15 @@ class Builder {
 
  private:
   SizeExpr rows_;
-  DType dtype_;
+  DType dtype_, grad_dtype_;  // of the block's values; of its parameters' gradient buffers
 };
 
 Block embed_block(const Model& m, const BlockShape& s) {
-  Builder b("embed", rows_of(s.tokens()), s.compute);
+  const DType grads = gradient_dtype(m, s, "embed");
+  Builder b("embed", rows_of(s.tokens()), s.compute, grads);
   const ValueId ids = b.integer_input("ids", rows_of(s.tokens()), 1);
   const ValueId x = b.value("x", m.hidden);
-  const std::int32_t w = b.block.param("embed_tokens", {m.vocab, m.hidden});
+  const std::int32_t w = b.block.param("embed_tokens", {m.vocab, m.hidden}, grads);
   b.prim(PrimKind::kEmbedding, {ids}, {x}).param = w;
   return b.finish({x});
 }
@@ -244,7 +248,7 @@ Block balance_block(const Model& m, const BlockShape& s) {
 }
 
 Block loss_block(const Model& m, const BlockShape& s, std::int64_t rows) {
-  Builder b("loss", rows_of(rows), s.compute);
+  Builder b("loss", rows_of(rows), s.compute, gradient_dtype(m, s, "head"));
   const ValueId x = b.input("x", m.hidden);
   const ValueId labels = b.integer_input("labels", rows_of(rows), 1);
   const ValueId n = b.norm("normed", x, "final_norm", m.hidden, m.hidden, m.rms_eps);

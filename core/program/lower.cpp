@@ -35,6 +35,7 @@ Lowering::Lowering(const Plan& plan) : plan_(plan) {
   shape_.attention_query = plan.chunks.attention_query;
   shape_.loss_tokens = plan.chunks.loss_tokens;
   shape_.compute = plan.workload.compute;
+  shape_.master = plan.workload.master;
   shape_.balance_scope = plan.workload.balance_scope;
 }
 
@@ -82,7 +83,6 @@ void Lowering::make_blocks() {
 void Lowering::make_units() {
   const Workload& w = plan_.workload;
   role_.units = family_of(plan_.model).units(plan_.model, plan_.layout.ep);
-  const bool chunked = loss_chunks(shape_) > 1;
   for (std::int32_t u = 0; u < narrow(static_cast<std::int64_t>(role_.units.size())); ++u) {
     Unit& unit = role_.units[static_cast<std::size_t>(u)];
     const std::int64_t shards = unit.is_expert ? plan_.layout.fsdp_e : plan_.layout.fsdp_d;
@@ -90,10 +90,7 @@ void Lowering::make_units() {
     unit.replicate_group = unit.is_expert ? groups_.replicate_e : groups_.replicate_d;
     unit.shard_numel = (unit.numel + shards - 1) / shards;
     unit.resident = shards == 1 && w.compute == w.master;
-    // A gradient that is added to more than once a micro-batch is kept in the master dtype.
-    const bool many_uses = (unit.name == "head" && chunked) ||
-                           (unit.name == "embed" && plan_.model.tied_head);
-    unit.grad_dtype = many_uses ? w.master : w.compute;
+    unit.grad_dtype = gradient_dtype(plan_.model, shape_, unit.name);
     if (unit.name == "embed") embed_unit_ = u;
     if (unit.name == "head") head_unit_ = u;
     if (unit.is_expert) {

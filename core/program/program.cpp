@@ -183,13 +183,16 @@ std::int64_t workspace_bytes(const Role& role, const Op& op,
       return b.peak - b.outputs - b.saved;
     }
     case OpKind::kBackward: {
-      const BlockBytes b = backward_bytes(block, binding, op.vars, seeded_inputs(block, op));
-      return std::max<std::int64_t>(0, b.peak - b.outputs);
+      const BlockBytes b = backward_bytes(block, binding, op.vars, seeded_inputs(block, op),
+                                          absent_outputs(block, op));
+      return b.peak - b.outputs;
     }
     case OpKind::kForwardBackward: {
       const BlockBytes f = forward_bytes(block, true, binding, op.vars);
       const BlockBytes b = backward_bytes(block, binding, op.vars);
-      return std::max(f.peak, f.outputs + f.saved + b.peak);
+      const std::int64_t peak = std::max(f.peak, f.outputs + f.saved + b.peak);
+      // A slice of gradients is copied to its place; a whole gradient is the op's output itself.
+      return op.row_end > 0 ? peak : peak - b.outputs;
     }
     default: return 0;
   }
@@ -203,6 +206,14 @@ std::vector<ValueId> seeded_inputs(const Block& block, const Op& op) {
     if (op.in[first + i] >= 0) seeded.push_back(block.inputs[i]);
   }
   return seeded;
+}
+
+std::vector<ValueId> absent_outputs(const Block& block, const Op& op) {
+  std::vector<ValueId> absent;
+  for (std::size_t i = 0; i < block.outputs.size(); ++i) {
+    if (op.in[i] < 0) absent.push_back(block.outputs[i]);
+  }
+  return absent;
 }
 
 }  // namespace orrery

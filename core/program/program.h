@@ -198,8 +198,11 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
 
 // The block inputs whose gradient a kBackward op adds to, from its operands.
 std::vector<ValueId> seeded_inputs(const Block& block, const Op& op);
+// The block outputs that a kBackward op has no gradient of.
+std::vector<ValueId> absent_outputs(const Block& block, const Op& op);
 
-// Bytes an op adds beyond its buffers at its worst moment (a block's temporaries).
+// Bytes an op adds beyond its buffers at its worst moment (a block's temporaries). Negative where a
+// backward drops more of its tape than it needs for temporaries by then.
 std::int64_t workspace_bytes(const Role& role, const Op& op,
                              const std::vector<std::int64_t>& binding);
 

@@ -1,0 +1,95 @@
+// Drawing the size variables of a step: expert loads with the workload's spread.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "simulator/simulator.h"
+
+namespace orrery::simulator {
+namespace {
+
+// splitmix64 (Steele, Lea, Flood 2014): a counter-based generator, so a draw depends on its place
+// in the step alone.
+std::uint64_t mix(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+double uniform(std::uint64_t seed) {
+  return (static_cast<double>(mix(seed) >> 11) + 0.5) * 0x1.0p-53;
+}
+
+// Rows each expert gets out of `slots`: log-normal popularity with coefficient of variation `cv`,
+// rounded by largest remainder so that the sum is exact.
+std::vector<std::int64_t> draw_rows(std::int64_t slots, std::int64_t experts, double cv,
+                                    std::uint64_t seed) {
+  const double sigma = std::sqrt(std::log1p(cv * cv));
+  std::vector<double> weight(static_cast<std::size_t>(experts), 1.0);
+  for (std::size_t e = 0; e < weight.size() && cv > 0; ++e) {
+    const double u = uniform(seed + 2 * e), v = uniform(seed + 2 * e + 1);
+    const double z = std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
+    weight[e] = std::exp(sigma * z);
+  }
+  const double sum = std::accumulate(weight.begin(), weight.end(), 0.0);
+  std::vector<std::int64_t> rows;
+  std::vector<std::pair<double, std::size_t>> remainder;
+  std::int64_t given = 0;
+  for (std::size_t e = 0; e < weight.size(); ++e) {
+    const double exact = static_cast<double>(slots) * weight[e] / sum;
+    rows.push_back(static_cast<std::int64_t>(std::floor(exact)));
+    given += rows.back();
+    remainder.emplace_back(static_cast<double>(rows.back()) - exact, e);
+  }
+  std::sort(remainder.begin(), remainder.end());
+  for (std::size_t i = 0; given < slots; ++i, ++given) ++rows[remainder[i % rows.size()].second];
+  return rows;
+}
+
+}  // namespace
+
+Binding draw_binding(const Plan& plan, const Program& program, std::int32_t rank,
+                     std::uint64_t seed) {
+  const Role& role = program.role_of(rank);
+  Binding binding;
+  binding.rank = rank;
+  binding.values.assign(static_cast<std::size_t>(role.num_vars), 0);
+  const std::int64_t slots =
+      plan.layout.micro_batch * plan.workload.sequence_tokens * plan.model.top_k;
+  const std::int64_t local = role.route.local_experts;
+  const auto set = [&](std::int32_t i, std::int64_t v) {
+    binding.values[static_cast<std::size_t>(i)] = v;
+  };
+  // All ranks of an expert group draw alike, so that what one sends the other receives.
+  const std::int32_t self = program.groups[3].index_of(rank);
+  for (std::int32_t base = 0; base < role.num_vars; ++base) {
+    const std::string& name = role.var_names[static_cast<std::size_t>(base)];
+    if (name.rfind("batch/", 0) == 0) {
+      set(base + BatchVars::pairs(),
+          plan.layout.micro_batch * plan.workload.pairs_per_sequence());
+    } else if (name.rfind("route/", 0) == 0) {
+      const std::vector<std::int64_t> rows =
+          draw_rows(slots, plan.model.experts, plan.workload.expert_load_cv,
+                    mix(seed) + static_cast<std::uint64_t>(base) * 4096);
+      const auto to_rank = [&](std::int64_t p) {
+        return std::accumulate(rows.begin() + p * local, rows.begin() + (p + 1) * local,
+                               std::int64_t{0});
+      };
+      const std::int64_t mine = to_rank(self);
+      set(base + RouteVars::rows(), mine * role.route.ep);
+      for (std::int32_t p = 0; p < role.route.ep; ++p) {
+        set(base + role.route.sent(p), to_rank(p));
+        set(base + role.route.received(p), mine);
+      }
+      for (std::int32_t e = 0; e < local; ++e) {
+        set(base + role.route.expert_rows(e),
+            rows[static_cast<std::size_t>(self * local + e)] * role.route.ep);
+      }
+    }
+  }
+  return binding;
+}
+
+}  // namespace orrery::simulator
