@@ -1,0 +1,51 @@
+// What differs between libtorch 1.13 and 2.x, and the border where its exceptions stop.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
+
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "core/check.h"
+#include "core/program/block.h"
+#include "core/result.h"
+
+// Logging.h defines a CHECK of its own, once: whatever came first, ours holds from here on. A .cpp
+// that includes ATen headers and uses CHECK includes this header.
+#undef CHECK
+#define CHECK(condition, message) ORRERY_CHECK(condition, message)
+
+namespace orrery::engine {
+
+inline at::ScalarType scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return at::kFloat;
+    case DType::kBFloat16:
+      return at::kBFloat16;
+    case DType::kFloat64:
+      return at::kDouble;
+    case DType::kInt64:
+      return at::kLong;
+  }
+  CHECK(false, "unknown dtype");
+}
+
+// Runs `body`, which returns a Result; an exception of the library becomes an error (kRun).
+template <class Body>
+auto guarded(const std::string& where, Body&& body) -> decltype(body()) {
+  try {
+    return std::forward<Body>(body)();
+  } catch (const c10::Error& e) {
+    return Error::of(ErrorCode::kRun, where, e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    return Error::of(ErrorCode::kRun, where, e.what());
+  }
+}
+
+}  // namespace orrery::engine

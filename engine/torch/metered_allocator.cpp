@@ -1,0 +1,144 @@
+// A header before each block of memory remembers its meter, class and size.
+#include "engine/torch/metered_allocator.h"
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+#include <new>
+#include <utility>
+
+namespace orrery::engine {
+namespace {
+
+constexpr std::size_t kHeaderBytes = 64;  // keeps the alignment of alloc_cpu
+
+struct Header {
+  std::shared_ptr<MemoryMeter> meter;
+  std::int64_t bytes = 0;
+  BufferClass cls = BufferClass::kWorkspace;
+};
+static_assert(sizeof(Header) <= kHeaderBytes);
+
+std::shared_ptr<MemoryMeter>& current_meter() {
+  thread_local std::shared_ptr<MemoryMeter> meter;
+  return meter;
+}
+
+void free_metered(void* context) {
+  auto* header = static_cast<Header*>(context);
+  if (header->meter != nullptr) header->meter->add(header->cls, -header->bytes);
+  header->~Header();
+  c10::free_cpu(header);
+}
+
+class MeteredAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(std::size_t bytes) const override {
+    const c10::Device cpu(c10::DeviceType::CPU);
+    if (bytes == 0) return {nullptr, nullptr, &free_nothing, cpu};
+    auto* memory = static_cast<char*>(c10::alloc_cpu(bytes + kHeaderBytes));
+    auto* header = new (memory) Header{current_meter(), static_cast<std::int64_t>(bytes)};
+    if (header->meter != nullptr) header->meter->add(header->cls, header->bytes);
+    return {memory + kHeaderBytes, header, &free_metered, cpu};
+  }
+
+ private:
+  static void free_nothing(void*) {}
+};
+
+std::size_t index_of(BufferClass cls) {
+  return static_cast<std::size_t>(cls);
+}
+
+}  // namespace
+
+struct MemoryMeter::State {
+  mutable std::mutex mutex;
+  std::array<std::int64_t, kNumBufferClasses> live{}, peak{};
+  std::int64_t total = 0, total_peak = 0;
+  Listener listener;
+
+  void change(BufferClass cls, std::int64_t delta) {
+    live[index_of(cls)] += delta;
+    peak[index_of(cls)] = std::max(peak[index_of(cls)], live[index_of(cls)]);
+    if (listener) listener(cls, delta);
+  }
+};
+
+MemoryMeter::MemoryMeter() : state_(std::make_unique<State>()) {}
+MemoryMeter::~MemoryMeter() = default;
+
+std::int64_t MemoryMeter::live() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->total;
+}
+
+std::int64_t MemoryMeter::live(BufferClass cls) const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->live[index_of(cls)];
+}
+
+std::int64_t MemoryMeter::peak() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->total_peak;
+}
+
+std::int64_t MemoryMeter::peak(BufferClass cls) const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->peak[index_of(cls)];
+}
+
+void MemoryMeter::reset_peaks() {
+  const std::lock_guard lock(state_->mutex);
+  state_->peak = state_->live;
+  state_->total_peak = state_->total;
+}
+
+void MemoryMeter::set_listener(Listener listener) {
+  const std::lock_guard lock(state_->mutex);
+  state_->listener = std::move(listener);
+}
+
+void MemoryMeter::add(BufferClass cls, std::int64_t delta) {
+  const std::lock_guard lock(state_->mutex);
+  state_->change(cls, delta);
+  state_->total += delta;
+  state_->total_peak = std::max(state_->total_peak, state_->total);
+}
+
+void MemoryMeter::move(BufferClass from, BufferClass to, std::int64_t bytes) {
+  if (from == to || bytes == 0) return;
+  const std::lock_guard lock(state_->mutex);
+  state_->change(from, -bytes);
+  state_->change(to, bytes);
+}
+
+void install_metered_allocator() {
+  static MeteredAllocator allocator;
+  static std::once_flag once;
+  std::call_once(once, [] { c10::SetCPUAllocator(&allocator, 255); });
+}
+
+MeterScope::MeterScope(std::shared_ptr<MemoryMeter> meter)
+    : previous_(std::exchange(current_meter(), std::move(meter))) {}
+
+MeterScope::~MeterScope() {
+  current_meter() = std::move(previous_);
+}
+
+std::int64_t classify(const at::Tensor& tensor, BufferClass cls) {
+  if (!tensor.defined() || !tensor.has_storage()) return 0;
+  const c10::DataPtr& data = tensor.storage().data_ptr();
+  auto* header = data.cast_context<Header>(&free_metered);
+  if (header == nullptr || header->meter == nullptr) return 0;
+  header->meter->move(header->cls, cls, header->bytes);
+  header->cls = cls;
+  return header->bytes;
+}
+
+}  // namespace orrery::engine

@@ -1,0 +1,65 @@
+// Exact memory of a rank: every CPU allocation of libtorch is counted by the meter that the
+// allocating thread carries, and given back to the same meter from whichever thread frees it.
+// Bytes are those asked for; the allocator's own overhead is not counted.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "core/program/program.h"
+
+namespace at {
+class Tensor;
+}
+
+namespace orrery::engine {
+
+// The live and highest bytes of one rank, by class. All methods may be called from any thread.
+class MemoryMeter {
+ public:
+  // Called after each change: bytes gained (or lost) by a class. Runs under the meter's lock.
+  using Listener = std::function<void(BufferClass cls, std::int64_t delta)>;
+
+  MemoryMeter();
+  ~MemoryMeter();
+  MemoryMeter(const MemoryMeter&) = delete;
+  MemoryMeter& operator=(const MemoryMeter&) = delete;
+
+  std::int64_t live() const;
+  std::int64_t live(BufferClass cls) const;
+  // Highest since the last reset_peaks(): of all classes together, and of one class.
+  std::int64_t peak() const;
+  std::int64_t peak(BufferClass cls) const;
+  void reset_peaks();
+  void set_listener(Listener listener);  // empty: none
+
+  void add(BufferClass cls, std::int64_t delta);
+  void move(BufferClass from, BufferClass to, std::int64_t bytes);  // the total does not change
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Puts the metering allocator in the place of libtorch's CPU allocator. Call it once, before the
+// first tensor; later calls do nothing. Memory that was allocated earlier is not counted.
+void install_metered_allocator();
+
+// Allocations of this thread are counted by `meter` (may be null: not counted) while this lives.
+class MeterScope {
+ public:
+  explicit MeterScope(std::shared_ptr<MemoryMeter> meter);
+  ~MeterScope();
+  MeterScope(const MeterScope&) = delete;
+  MeterScope& operator=(const MeterScope&) = delete;
+
+ private:
+  std::shared_ptr<MemoryMeter> previous_;
+};
+
+// Moves a tensor's storage to another class (an allocation begins as kWorkspace). Does nothing for
+// storage that no meter counted. Returns the bytes of the storage that are counted.
+std::int64_t classify(const at::Tensor& tensor, BufferClass cls);
+
+}  // namespace orrery::engine

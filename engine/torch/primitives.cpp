@@ -1,0 +1,103 @@
+// The table of primitive bodies, one row a kind, and the helpers they share.
+#include "engine/torch/primitives.h"
+
+#include <ATen/ops/amax.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/sum.h>
+
+#include "engine/torch/compat.h"
+#include "engine/torch/primitives_bodies.h"
+
+namespace orrery::engine {
+namespace {
+
+struct Row {
+  PrimKind kind;
+  PrimBody body;
+};
+
+constexpr Row kTable[] = {
+    {PrimKind::kEmbedding, {embedding_forward, embedding_backward}},
+    {PrimKind::kRmsNorm, {rms_norm_forward, rms_norm_backward}},
+    {PrimKind::kLinear, {linear_forward, linear_backward}},
+    {PrimKind::kRope, {rope_forward, rope_backward}},
+    {PrimKind::kAttention, {attention_forward, attention_backward}},
+    {PrimKind::kAdd, {add_forward, nullptr}},
+    {PrimKind::kSwiGlu, {swiglu_forward, swiglu_backward}},
+    {PrimKind::kTopK, {top_k_forward, top_k_backward}},
+    {PrimKind::kTopKReplay, {top_k_replay_forward, top_k_backward}},
+    {PrimKind::kSortByExpert, {sort_forward, nullptr}},
+    {PrimKind::kPermute, {permute_forward, permute_backward}},
+    {PrimKind::kToExpertMajor, {to_expert_major_forward, to_expert_major_backward}},
+    {PrimKind::kToSourceMajor, {to_source_major_forward, to_source_major_backward}},
+    {PrimKind::kGroupedLinear, {grouped_linear_forward, grouped_linear_backward}},
+    {PrimKind::kUnpermute, {unpermute_forward, unpermute_backward}},
+    {PrimKind::kBalanceLoss, {balance_loss_forward, balance_loss_backward}},
+    {PrimKind::kCrossEntropy, {cross_entropy_forward, cross_entropy_backward}},
+};
+
+}  // namespace
+
+const PrimBody& body_of(PrimKind kind) {
+  const auto index = static_cast<std::size_t>(kind);
+  CHECK(index < std::size(kTable) && kTable[index].kind == kind, "the table is out of order");
+  return kTable[index].body;
+}
+
+bool backward_reads_weight(PrimKind kind) {
+  return kind == PrimKind::kRmsNorm || kind == PrimKind::kLinear ||
+         kind == PrimKind::kGroupedLinear;
+}
+
+bool is_host_output(PrimKind kind, std::size_t index) {
+  return kind == PrimKind::kSortByExpert && index == 1;
+}
+
+at::Tensor scratch(const at::Tensor& like, at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::empty(shape, like.options().dtype(dtype));
+}
+
+at::ScalarType stat_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+std::int64_t slice_of(const Block& block, ValueId id) {
+  const Value& value = block.values[static_cast<std::size_t>(id)];
+  return slice_rows(value.rows, value.cols);
+}
+
+at::Tensor carve(const at::Tensor& flat, at::IntArrayRef shape) {
+  std::int64_t count = 1;
+  for (std::int64_t extent : shape) count *= extent;
+  return flat.narrow(0, 0, count).view(shape);
+}
+
+void mm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  at::mm_out(out, a, b);
+}
+
+void bmm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  at::bmm_out(out, a, b);
+}
+
+void mul_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  at::mul_out(out, a, b);
+}
+
+void sum_to(at::Tensor out, const at::Tensor& a, std::int64_t dim, bool keepdim) {
+  at::sum_out(out, a, at::IntArrayRef(dim), keepdim);
+}
+
+void amax_to(at::Tensor out, const at::Tensor& a, std::int64_t dim, bool keepdim) {
+  at::amax_out(out, a, at::IntArrayRef(dim), keepdim);
+}
+
+void select_rows_to(at::Tensor out, const at::Tensor& x, const at::Tensor& index) {
+  at::index_select_out(out, x, 0, index);
+}
+
+}  // namespace orrery::engine

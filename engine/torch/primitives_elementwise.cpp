@@ -1,0 +1,218 @@
+// RMSNorm, rotary positions, SwiGLU and addition. Bodies work in the statistics' dtype by slices of
+// rows, so that temporaries are bounded and bf16 is rounded once.
+#include <ATen/ops/add.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mean.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/torch/compat.h"
+#include "engine/torch/primitives_bodies.h"
+
+namespace orrery::engine {
+namespace {
+
+void mean_to(at::Tensor out, const at::Tensor& a) {
+  at::mean_out(out, a, {-1}, true);
+}
+
+// Positions of the rows begin..begin+count: they restart at each document.
+class Positions {
+ public:
+  explicit Positions(const BlockContext& context) {
+    for (const auto& sequence : context.documents) {
+      lengths_.insert(lengths_.end(), sequence.begin(), sequence.end());
+    }
+  }
+  // Fills `out` with the next positions; rows are asked for in order.
+  template <class T>
+  void next(T* out, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      while (document_ < lengths_.size() && position_ == lengths_[document_]) {
+        ++document_;
+        position_ = 0;
+      }
+      CHECK(document_ < lengths_.size(), "the documents do not cover the rows");
+      out[i] = static_cast<T>(position_++);
+    }
+  }
+
+ private:
+  std::vector<std::int64_t> lengths_;
+  std::size_t document_ = 0;
+  std::int64_t position_ = 0;
+};
+
+at::Tensor host_empty(std::int64_t count, at::ScalarType dtype) {
+  return at::empty({count}, at::TensorOptions().dtype(dtype));
+}
+
+// theta^(-2i/d), Su et al. 2021 (RoFormer), section 3.4.2.
+at::Tensor inverse_frequencies(std::int64_t half, double theta, const at::Tensor& like,
+                               at::ScalarType stat) {
+  at::Tensor table = host_empty(half, stat);
+  for (std::int64_t i = 0; i < half; ++i) {
+    const double f = std::pow(theta, -static_cast<double>(i) / static_cast<double>(half));
+    if (stat == at::kDouble) {
+      table.data_ptr<double>()[i] = f;
+    } else {
+      table.data_ptr<float>()[i] = static_cast<float>(f);
+    }
+  }
+  return table.to(like.device());
+}
+
+// y = x rotated by +angle (sign 1) or -angle (sign -1).
+void rotate(const BlockContext& context, const Prim& prim, const at::Tensor& x, const at::Tensor& y,
+            std::int64_t step, double sign) {
+  const at::ScalarType stat = stat_type(x);
+  const std::int64_t cols = x.size(1), half = prim.head_dim / 2;
+  const at::Tensor a = scratch(x, {step * cols}, stat), b = scratch(x, {step * cols}, stat);
+  const at::Tensor angle = scratch(x, {step * half}, stat);
+  const at::Tensor cosine = scratch(x, {step * half}, stat);
+  const at::Tensor frequency = inverse_frequencies(half, prim.scalar, x, stat);
+  const at::Tensor host = host_empty(step, stat);
+  Positions positions(context);
+  for_slices(x.size(0), step, [&](std::int64_t begin, std::int64_t n) {
+    if (stat == at::kDouble) {
+      positions.next(host.data_ptr<double>(), n);
+    } else {
+      positions.next(host.data_ptr<float>(), n);
+    }
+    const at::Tensor position = host.narrow(0, 0, n).to(x.device());
+    at::Tensor sine = carve(angle, {n, 1, half}), c = carve(cosine, {n, 1, half});
+    mul_to(sine, position.view({n, 1, 1}), frequency.view({1, 1, half}));
+    at::cos_out(c, sine);
+    sine.sin_();
+    const at::Tensor from = carve(a, {n, prim.heads, prim.head_dim});
+    const at::Tensor to = carve(b, {n, prim.heads, prim.head_dim});
+    from.view({n, cols}).copy_(x.narrow(0, begin, n));
+    const at::Tensor x1 = from.narrow(2, 0, half), x2 = from.narrow(2, half, half);
+    const at::Tensor y1 = to.narrow(2, 0, half), y2 = to.narrow(2, half, half);
+    mul_to(y1, x1, c);
+    y1.addcmul_(x2, sine, -sign);
+    mul_to(y2, x2, c);
+    y2.addcmul_(x1, sine, sign);
+    y.narrow(0, begin, n).copy_(to.view({n, cols}));
+  });
+}
+
+}  // namespace
+
+// y = w * x / rms(x), rms over groups of d columns (Zhang and Sennrich 2019, equation 4).
+void rms_norm_forward(ForwardCall& call) {
+  const at::Tensor& x = call.in[0];
+  const at::ScalarType stat = stat_type(x);
+  const std::int64_t cols = x.size(1), d = call.prim.head_dim, groups = cols / d;
+  const std::int64_t step = slice_of(call.block, call.prim.in[0]);
+  const at::Tensor a = scratch(x, {step * cols}, stat), b = scratch(x, {step * cols}, stat);
+  for_slices(x.size(0), step, [&](std::int64_t begin, std::int64_t n) {
+    const at::Tensor hat = carve(a, {n * groups, d}), square = carve(b, {n * groups, d});
+    hat.view({n, cols}).copy_(x.narrow(0, begin, n));
+    mul_to(square, hat, hat);
+    const at::Tensor scale = call.statistic.narrow(0, begin, n).view({n * groups, 1});
+    mean_to(scale, square);
+    scale.add_(call.prim.scalar).rsqrt_();
+    hat.mul_(scale);
+    const at::Tensor y = call.out[0].narrow(0, begin, n).view({n * groups, d});
+    y.copy_(hat);
+    y.mul_(call.weight);
+  });
+}
+
+// With h = x / rms and g = dy * w: dx = (g - h * mean(g * h)) / rms; dw = sum over rows of dy * h.
+void rms_norm_backward(BackwardCall& call) {
+  const at::Tensor& x = call.in[0];
+  const at::ScalarType stat = stat_type(x);
+  const std::int64_t cols = x.size(1), d = call.prim.head_dim, groups = cols / d;
+  const std::int64_t step = slice_of(call.block, call.prim.in[0]);
+  const at::Tensor a = scratch(x, {step * cols}, stat), b = scratch(x, {step * cols}, stat),
+                   c = scratch(x, {step * cols}, stat), v = scratch(x, {step * groups}, stat);
+  const at::Tensor weight = call.weight.to(stat);
+  const at::Tensor total = at::zeros({d}, weight.options());
+  const at::Tensor part = scratch(x, {d}, stat);
+  for_slices(x.size(0), step, [&](std::int64_t begin, std::int64_t n) {
+    const at::Tensor hat = carve(a, {n * groups, d}), g = carve(b, {n * groups, d}),
+                     product = carve(c, {n * groups, d}), mean = carve(v, {n * groups, 1});
+    const at::Tensor scale = call.statistic.narrow(0, begin, n).view({n * groups, 1});
+    hat.view({n, cols}).copy_(x.narrow(0, begin, n));
+    hat.mul_(scale);
+    g.view({n, cols}).copy_(call.grad_out[0].narrow(0, begin, n));
+    if (call.grad_weight.defined()) {
+      mul_to(product, g, hat);
+      sum_to(part, product, 0, false);
+      total.add_(part);
+    }
+    if (!call.grad_in[0].defined()) return;
+    g.mul_(weight);
+    mul_to(product, g, hat);
+    mean_to(mean, product);
+    g.sub_(hat.mul_(mean)).mul_(scale);
+    call.grad_in[0].narrow(0, begin, n).copy_(g.view({n, cols}));
+  });
+  if (call.grad_weight.defined()) {
+    call.grad_weight.add_(total.to(call.grad_weight.scalar_type()));
+  }
+}
+
+void rope_forward(ForwardCall& call) {
+  rotate(call.context, call.prim, call.in[0], call.out[0], slice_of(call.block, call.prim.in[0]),
+         1);
+}
+
+void rope_backward(BackwardCall& call) {
+  rotate(call.context, call.prim, call.grad_out[0], call.grad_in[0],
+         slice_of(call.block, call.prim.in[0]), -1);
+}
+
+void add_forward(ForwardCall& call) {
+  at::add_out(call.out[0], call.in[0], call.in[1]);
+}
+
+void swiglu_forward(ForwardCall& call) {
+  const at::Tensor& gate = call.in[0];
+  const at::ScalarType stat = stat_type(gate);
+  const std::int64_t cols = gate.size(1), step = slice_of(call.block, call.prim.in[0]);
+  const at::Tensor a = scratch(gate, {step * cols}, stat), b = scratch(gate, {step * cols}, stat);
+  for_slices(gate.size(0), step, [&](std::int64_t begin, std::int64_t n) {
+    at::Tensor silu = carve(a, {n, cols}), other = carve(b, {n, cols});
+    silu.copy_(gate.narrow(0, begin, n));
+    at::sigmoid_out(other, silu);
+    silu.mul_(other);
+    other.copy_(call.in[1].narrow(0, begin, n));
+    silu.mul_(other);
+    call.out[0].narrow(0, begin, n).copy_(silu);
+  });
+}
+
+// With s = sigmoid(gate): d up = dy * gate * s; d gate = dy * up * (s + gate * s * (1 - s)).
+void swiglu_backward(BackwardCall& call) {
+  const at::Tensor& gate = call.in[0];
+  const at::ScalarType stat = stat_type(gate);
+  const std::int64_t cols = gate.size(1), step = slice_of(call.block, call.prim.in[0]);
+  const at::Tensor a = scratch(gate, {step * cols}, stat), b = scratch(gate, {step * cols}, stat),
+                   c = scratch(gate, {step * cols}, stat), d = scratch(gate, {step * cols}, stat);
+  for_slices(gate.size(0), step, [&](std::int64_t begin, std::int64_t n) {
+    at::Tensor silu = carve(a, {n, cols}), sigma = carve(b, {n, cols}), dy = carve(c, {n, cols}),
+               product = carve(d, {n, cols});
+    silu.copy_(gate.narrow(0, begin, n));
+    at::sigmoid_out(sigma, silu);
+    silu.mul_(sigma);
+    dy.copy_(call.grad_out[0].narrow(0, begin, n));
+    mul_to(product, dy, silu);
+    if (call.grad_in[1].defined()) call.grad_in[1].narrow(0, begin, n).copy_(product);
+    if (!call.grad_in[0].defined()) return;
+    mul_to(product, silu, sigma);
+    silu.sub_(product).add_(sigma).mul_(dy);
+    product.copy_(call.in[1].narrow(0, begin, n));
+    silu.mul_(product);
+    call.grad_in[0].narrow(0, begin, n).copy_(silu);
+  });
+}
+
+}  // namespace orrery::engine
