@@ -100,6 +100,14 @@ Result<Part> read_part(sql::Database& db, std::int32_t rank) {
   return part;
 }
 
+Result<Part> open_part(const std::string& path, std::int32_t rank, sql::Mode mode,
+                       std::optional<sql::Database>& db) {
+  db.reset();
+  TRY(auto opened, sql::Database::open(path, mode));
+  db = std::move(opened);
+  return read_part(*db, rank);
+}
+
 class Merger {
  public:
   Merger(const MergeOptions& options, TraceFile& file) : options_(options), file_(file) {
@@ -111,16 +119,22 @@ class Merger {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) return miss(rank, "it left no part");
     // Not read-only: the journal of a killed process is played back on opening.
-    auto opened = sql::Database::open(path, sql::Mode::kReadWrite);
-    if (!opened.ok()) return miss(rank, opened.error().text());
-    sql::Database source = std::move(opened).value();
-    auto part = read_part(source, rank);
+    std::optional<sql::Database> db;
+    auto part = open_part(path, rank, sql::Mode::kReadWrite, db);
+    if (!part.ok() && part.error().code == ErrorCode::kInvalid) {
+      const std::string why = part.error().text();
+      part = open_part(path, rank, sql::Mode::kSalvage, db);
+      if (!part.ok()) return miss(rank, why);
+      Part salvaged = std::move(part).value();
+      salvaged.problem = why;
+      part = std::move(salvaged);
+    }
     if (!part.ok()) return miss(rank, part.error().text());
     const std::uint64_t hash = part.value().run.program_hash;
     if (options_.run.program_hash != 0 && hash != options_.run.program_hash) {
       return miss(rank, "its part is of another program");
     }
-    return add_part(source, std::move(part).value());
+    return add_part(*db, std::move(part).value());
   }
 
   Status finish(MergeReport& report) {

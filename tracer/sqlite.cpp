@@ -164,7 +164,7 @@ Database::Database(sqlite3* handle, std::string path) : handle_(handle), path_(s
 Result<Database> Database::open(const std::string& path, Mode mode) {
   int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   if (mode == Mode::kReadOnly) flags |= SQLITE_OPEN_READONLY;
-  if (mode == Mode::kReadWrite) flags |= SQLITE_OPEN_READWRITE;
+  if (mode == Mode::kReadWrite || mode == Mode::kSalvage) flags |= SQLITE_OPEN_READWRITE;
   if (mode == Mode::kCreate) flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
   sqlite3* handle = nullptr;
   const int rc = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
@@ -173,7 +173,8 @@ Result<Database> Database::open(const std::string& path, Mode mode) {
   sqlite3_busy_timeout(handle, 5000);
   // A file may come from elsewhere: its schema may not call functions with side effects.
   sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, mode != Mode::kSalvage, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_WRITABLE_SCHEMA, mode == Mode::kSalvage, nullptr);
   TRY_OK(db.exec("PRAGMA cell_size_check = ON"));
   if (mode == Mode::kCreate) {
     TRY(const std::int64_t objects, db.scalar("SELECT count(*) FROM sqlite_schema"));

@@ -64,11 +64,13 @@ class Statement {
   std::string place_;
 };
 
-enum class Mode { kCreate, kReadWrite, kReadOnly };
+// kReadOnly never changes the file. kSalvage is kReadWrite for a file that is shorter than its header
+// says, or whose schema is damaged in places: what is there can be read.
+enum class Mode { kCreate, kReadWrite, kReadOnly, kSalvage };
 
 class Database {
  public:
-  // kCreate fails when the file exists. kReadOnly never changes the file.
+  // kCreate fails when the file holds anything.
   static Result<Database> open(const std::string& path, Mode mode);
 
   // Runs one or more statements that return no rows of interest.
