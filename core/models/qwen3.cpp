@@ -254,6 +254,7 @@ Block loss_block(const Model& m, const BlockShape& s, std::int64_t rows) {
   const ValueId n = b.norm("normed", x, "final_norm", m.hidden, m.hidden, m.rms_eps);
   const ValueId logits =
       b.linear("logits", n, m.tied_head ? "embed_tokens" : "lm_head", m.vocab, m.hidden);
+  if (m.tied_head) b.block.params.back().grad_dtype = gradient_dtype(m, s, "embed");
   const ValueId loss = b.block.add("loss", rows_of(1), 1, stats_dtype(s.compute));
   b.prim(PrimKind::kCrossEntropy, {logits, labels}, {loss});
   return b.finish({loss});

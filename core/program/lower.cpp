@@ -61,9 +61,12 @@ void Lowering::make_groups() {
   group("world", l.world(), 1);
   group("fsdp_d", l.fsdp_d, fsdp_inner ? 1 : l.replicate_d);
   group("replicate_d", l.replicate_d, fsdp_inner ? l.fsdp_d : 1);
-  group("ep", l.ep, ep_inner ? 1 : l.fsdp_e);
-  group("fsdp_e", l.fsdp_e, ep_inner ? l.ep : 1);
-  group("replicate_e", l.replicate_e, l.ep * l.fsdp_e);
+  // The expert factors of a model without experts shape nothing.
+  const bool moe = plan_.model.is_moe();
+  const std::int64_t fsdp_e = moe ? l.fsdp_e : 1, replicate_e = moe ? l.replicate_e : 1;
+  group("ep", l.ep, ep_inner ? 1 : fsdp_e);
+  group("fsdp_e", fsdp_e, ep_inner ? l.ep : 1);
+  group("replicate_e", replicate_e, l.ep * fsdp_e);
 }
 
 void Lowering::make_blocks() {

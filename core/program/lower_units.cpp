@@ -24,6 +24,8 @@ void Lowering::gather(std::int32_t u, Phase phase, std::int32_t m) {
   o.unit = u;
   o.group = unit.shard_group;
   o.in = {unit.shard};
+  // A tied embedding may be gathered twice in one forward: for its rows and for the head.
+  o.chunk = gathers_[{u, phase, m}]++;
   const BufferId out = buffer(o.path + "/" + name_of(phase) + "/mb." + std::to_string(m),
                               BufferClass::kGatheredParameter,
                               SizeExpr::constant(unit.shard_numel * shards), 1, shape_.compute);

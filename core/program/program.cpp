@@ -88,31 +88,6 @@ std::uint64_t op_key(std::string_view path, Phase phase, std::int32_t micro_batc
   return hash64(text);
 }
 
-std::uint64_t Program::hash() const {
-  std::string text = std::to_string(world) + plan_hash;
-  const auto list = [&](const auto& values) {
-    for (const auto v : values) text += ',' + std::to_string(v);
-    text += ';';
-  };
-  for (const Group& g : groups) list(std::vector<std::int32_t>{g.size, g.stride});
-  for (const Role& role : roles) {
-    list(role.ranks);
-    for (const Buffer& b : role.buffers) {
-      list(std::vector<std::int64_t>{static_cast<std::int64_t>(b.cls), b.bytes.c0, b.bytes.c1,
-                                     b.taken_by, b.freed_by});
-    }
-    for (const Op& op : role.ops) {
-      text += std::to_string(op.key) + name_of(op.kind) + name_of(op.lane);
-      list(op.deps);
-      list(op.in);
-      list(op.out);
-      list(op.params);
-      list(op.updates);
-    }
-  }
-  return hash64(text);
-}
-
 bool is_collective(OpKind kind) {
   switch (kind) {
     case OpKind::kCountTokens:
