@@ -67,8 +67,7 @@ Binding draw_binding(const Plan& plan, const Program& program, std::int32_t rank
   for (std::int32_t base = 0; base < role.num_vars; ++base) {
     const std::string& name = role.var_names[static_cast<std::size_t>(base)];
     if (name.rfind("batch/", 0) == 0) {
-      set(base + BatchVars::pairs(),
-          plan.layout.micro_batch * plan.workload.pairs_per_sequence());
+      set(base + BatchVars::pairs(), plan.layout.micro_batch * plan.workload.pairs_per_sequence());
     } else if (name.rfind("route/", 0) == 0) {
       const std::vector<std::int64_t> rows =
           draw_rows(slots, plan.model.experts, plan.workload.expert_load_cv,

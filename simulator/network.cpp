@@ -5,8 +5,9 @@
 // next tier. Rings and pairwise exchanges keep all tiers busy at once, so time is the slowest
 // tier's bytes / bandwidth, plus latency x ceil(log2 n) steps of the outermost tier crossed.
 // A ring all-gather or reduce-scatter carries (k-1)/k of the whole buffer into each of the k inner
-// domains, shared by the links of the members inside (every device has its own link to each tier); all-to-all sends to each peer on its own, so the share that leaves is
-// (n - n_t) / (n - 1) of the bytes a rank sends.
+// domains, shared by the links of the members inside (every device has its own link to each tier);
+// all-to-all sends to each peer on its own, so the share that leaves is (n - n_t) / (n - 1) of the
+// bytes a rank sends.
 #include <algorithm>
 #include <cmath>
 
@@ -22,8 +23,7 @@ std::int64_t members_inside(const Group& group, std::int64_t domain) {
 }
 
 bool is_ring(OpKind kind) {
-  return kind == OpKind::kAllGather || kind == OpKind::kReduceScatter ||
-         kind == OpKind::kAllReduce;
+  return kind == OpKind::kAllGather || kind == OpKind::kReduceScatter || kind == OpKind::kAllReduce;
 }
 
 }  // namespace

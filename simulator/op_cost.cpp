@@ -51,8 +51,10 @@ double moved_bytes(const Role& role, const Op& op, const std::vector<std::int64_
       return bytes_of(role, op.in[0], binding) +
              2 * (bytes_of(role, op.in[1], binding) + bytes_of(role, op.in[2], binding) +
                   bytes_of(role, op.in[3], binding));
-    case OpKind::kExchangeCounts: return bytes_of(role, op.out[0], binding);
-    default: CHECK(false, std::string("no cost for ") + name_of(op.kind));
+    case OpKind::kExchangeCounts:
+      return bytes_of(role, op.out[0], binding);
+    default:
+      CHECK(false, std::string("no cost for ") + name_of(op.kind));
   }
 }
 
@@ -74,12 +76,17 @@ Seconds work_time(const DeviceProfile& device, const std::vector<Work>& work,
     if (flops > 0 && w.kind != WorkKind::kMemory) {
       double fraction = 1;
       switch (w.kind) {
-        case WorkKind::kGemm: fraction = device.gemm.at(flops); break;
+        case WorkKind::kGemm:
+          fraction = device.gemm.at(flops);
+          break;
         case WorkKind::kGroupedGemm:
           fraction = device.grouped.at(flops / static_cast<double>(w.groups));
           break;
-        case WorkKind::kAttention: fraction = device.attention.at(flops); break;
-        case WorkKind::kMemory: break;
+        case WorkKind::kAttention:
+          fraction = device.attention.at(flops);
+          break;
+        case WorkKind::kMemory:
+          break;
       }
       seconds = std::max(seconds, flops / (device.peak(w.dtype).value() * fraction));
     }
@@ -115,8 +122,8 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
     } else if (is_collective(op.kind) && op.lane != Lane::kCompute) {
       const WireBytes wire = wire_bytes(program, role, op, rank, binding);
       const Group& group = program.groups[static_cast<std::size_t>(op.group)];
-      durations.push_back(to_nanoseconds(collective_time(cluster, group, op.kind, wire) +
-                                         cluster.device.launch));
+      durations.push_back(
+          to_nanoseconds(collective_time(cluster, group, op.kind, wire) + cluster.device.launch));
     } else {
       durations.push_back(
           to_nanoseconds(memory_time(cluster.device, moved_bytes(role, op, binding), 1)));

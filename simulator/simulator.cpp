@@ -135,8 +135,8 @@ Result<Simulation> simulate(const Plan& plan, const Program& program, const Opti
     durations.push_back({input.rank, op_durations(plan.cluster, program, *input.role, input.rank,
                                                   input.binding.values)});
   }
-  const Replay run = replay(program, durations,
-                            {plan.cluster.compute_slowdown, plan.cluster.link_slowdown});
+  const Replay run =
+      replay(program, durations, {plan.cluster.compute_slowdown, plan.cluster.link_slowdown});
   Simulation s;
   s.step = run.end;
   std::vector<std::int64_t> class_peaks(kNumBufferClasses, 0);

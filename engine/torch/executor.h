@@ -1,0 +1,78 @@
+// The executor: walks a rank's program in issue order and runs every op of it. The walking thread
+// is the compute lane; each communication lane is a FIFO worker thread (a stream). The executor
+// adds no op, no order and no byte of its own: buffers are taken and freed where the program says.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/program/program.h"
+#include "core/result.h"
+#include "core/workload.h"
+#include "engine/comm/communicator.h"
+#include "engine/trace_sink.h"
+
+namespace at {
+class Tensor;
+}
+
+namespace orrery::engine {
+
+// One micro-batch of a rank: [sequences * sequence_tokens] tokens and labels (-100: no label), and
+// the lengths of the documents of each sequence.
+struct MicroBatch {
+  std::vector<std::int64_t> ids, labels;
+  std::vector<std::vector<std::int64_t>> documents;
+};
+
+struct StepResult {
+  double loss = 0, balance_loss = 0, grad_norm = 0;
+  std::int64_t tokens = 0;  // labels of the world
+  std::int64_t start_ns = 0, end_ns = 0;
+  std::int64_t peak_bytes = 0;
+  bool updated = true;  // false: the gradient norm was not finite, and weights were left alone
+};
+
+struct ExecutorOptions {
+  AdamW optimizer;
+  std::uint64_t seed = 1;     // of the initial weights
+  std::int32_t skip_op = -1;  // fault injection: this op of the program is not run
+  double init_std = 0.02;
+  // Sees every tensor that an op leaves in a buffer, and the step's gradient shards before they are
+  // used; called from the walking thread. For tests; may be empty.
+  std::function<void(const Op& op, BufferId buffer, const at::Tensor& tensor)> observe;
+};
+
+// The row of the step's batch that sequence `j` of micro-batch `m` of `rank` is.
+constexpr std::int64_t global_row(std::int64_t world, std::int64_t micro_batch, std::int64_t rank,
+                                  std::int64_t m, std::int64_t j) {
+  return (m * world + rank) * micro_batch + j;
+}
+
+class Executor {
+ public:
+  // The program must have passed verify(). `communicator` and `trace` outlive the executor.
+  // Initial weights come from a counter-based generator keyed by (seed, parameter name, global
+  // element index): they do not depend on the layout.
+  static Result<std::unique_ptr<Executor>> create(const Program& program, std::int32_t rank,
+                                                  Communicator& communicator, TraceSink& trace,
+                                                  const ExecutorOptions& options);
+  virtual ~Executor() = default;
+
+  // One step; `batch` has one entry a micro-batch. An error (kRun) names rank and op; the run is
+  // over then, on every rank.
+  virtual Result<StepResult> run_step(std::int32_t step, const std::vector<MicroBatch>& batch) = 0;
+
+  // This rank's shard of a unit (master dtype, flat, padded), for tests and checkpoints.
+  virtual at::Tensor shard(std::int32_t unit) const = 0;
+  // Live bytes now, persistent state included.
+  virtual std::int64_t live_bytes() const = 0;
+};
+
+// Nanoseconds of the steady clock: the timeline of a measured trace.
+std::int64_t now_ns();
+
+}  // namespace orrery::engine

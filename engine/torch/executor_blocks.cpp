@@ -1,0 +1,173 @@
+// Ops that run a block: operands to the interpreter, results to their buffers.
+#include <ATen/ops/empty.h>
+
+#include <stdexcept>
+#include <utility>
+
+#include "engine/torch/compat.h"
+#include "engine/torch/executor_impl.h"
+
+namespace orrery::engine {
+namespace {
+
+template <class T>
+T unwrap(Result<T> result) {
+  if (!result.ok()) throw std::runtime_error(result.error().problems.at(0).message);
+  return std::move(result).value();
+}
+
+}  // namespace
+
+BlockContext ExecutorImpl::context_of(const Op& op, BufferId received) const {
+  BlockContext context;
+  context.documents = documents_.at(static_cast<std::size_t>(op.micro_batch));
+  if (received >= 0) {
+    const at::Tensor& counts = value(received);
+    const auto* row = counts.data_ptr<std::int64_t>();
+    const std::int32_t local = role_.route.local_experts;
+    for (std::int32_t p = 0; p < role_.route.ep; ++p, row += local) {
+      context.received.emplace_back(row, row + local);
+    }
+    for (std::int32_t e = 0; e < local; ++e) {
+      context.expert_rows.push_back(
+          binding_.values[static_cast<std::size_t>(op.vars.route + role_.route.expert_rows(e))]);
+    }
+  }
+  return context;
+}
+
+ParamResolver ExecutorImpl::params_of(const Op& op, const Block& b) const {
+  return [this, &op, &b](std::int32_t p) -> at::Tensor {
+    const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
+    for (std::size_t i = 0; i < op.units.size(); ++i) {
+      std::int64_t offset = 0;
+      for (const Param& param : unit(op.units[i]).params) {
+        if (param.short_name == wanted.name) {
+          return value(op.params[i]).view(-1).narrow(0, offset, param.numel()).view(wanted.shape);
+        }
+        offset += param.numel();
+      }
+    }
+    throw std::runtime_error("no unit of the op has the parameter " + wanted.name);
+  };
+}
+
+ParamResolver ExecutorImpl::grads_of(const Op& op, const Block& b) {
+  return [this, &op, &b](std::int32_t p) -> at::Tensor {
+    const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
+    for (std::size_t i = 0; i < op.units.size(); ++i) {
+      std::int64_t offset = 0;
+      for (const Param& param : unit(op.units[i]).params) {
+        if (param.short_name == wanted.name) {
+          return accumulator(op.updates[i])
+              .view(-1)
+              .narrow(0, offset, param.numel())
+              .view(wanted.shape);
+        }
+        offset += param.numel();
+      }
+    }
+    throw std::runtime_error("no unit of the op has the gradient of " + wanted.name);
+  };
+}
+
+void ExecutorImpl::forward(const Op& op) {
+  const Block& b = block(op);
+  ForwardArgs args;
+  for (std::size_t i = 0; i < b.inputs.size(); ++i) args.inputs.push_back(value(op.in[i]));
+  const bool routed = op.in.size() > b.inputs.size();
+  const BlockContext context = context_of(op, routed ? op.in.back() : -1);
+  args.context = &context;
+  args.param = params_of(op, b);
+  auto tape = std::make_unique<Tape>();
+  const bool keeps = op.kind == OpKind::kForwardTape;
+  if (keeps) args.tape = tape.get();
+  std::vector<at::Tensor> outputs = unwrap(run_forward(b, std::move(args)));
+  for (std::size_t i = 0; i < outputs.size(); ++i) put(op.out[i], std::move(outputs[i]));
+  if (!keeps) return;
+  Slot& slot = slots_[static_cast<std::size_t>(op.out.back())];
+  tape->visit([&](const at::Tensor& t) { slot.bytes += classify(t, BufferClass::kSaved); });
+  slot.tape = std::move(tape);
+  record_alloc(op.out.back(), slot.bytes);
+}
+
+void ExecutorImpl::backward(const Op& op) {
+  const Block& b = block(op);
+  BackwardArgs args;
+  std::size_t at = 0;
+  const auto optional = [&](BufferId id) { return id < 0 ? at::Tensor() : value(id); };
+  for (std::size_t i = 0; i < b.outputs.size(); ++i) {
+    args.grad_outputs.push_back(optional(op.in[at++]));
+  }
+  const BufferId tape = op.in[at++];
+  if (tape >= 0) {
+    Slot& slot = slots_[static_cast<std::size_t>(tape)];
+    if (slot.tape == nullptr) throw std::runtime_error("nothing wrote " + buffer(tape).name);
+    args.tape = std::move(*slot.tape);
+  }
+  const auto operands = [&](const std::vector<ValueId>& all, const std::vector<ValueId>& saved) {
+    std::vector<at::Tensor> tensors(all.size());
+    for (const ValueId v : saved) {
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if (all[i] == v) tensors[i] = value(op.in[at]);
+      }
+      ++at;
+    }
+    return tensors;
+  };
+  args.inputs = operands(b.inputs, b.saved_inputs);
+  args.outputs = operands(b.outputs, b.saved_outputs);
+  for (std::size_t i = 0; i < b.inputs.size(); ++i) args.seeds.push_back(optional(op.in[at++]));
+  const BlockContext context = context_of(op, at < op.in.size() ? op.in[at] : -1);
+  args.context = &context;
+  args.param = params_of(op, b);
+  args.param_grad = grads_of(op, b);
+  std::vector<at::Tensor> grads = unwrap(run_backward(b, std::move(args)));
+  for (std::size_t i = 0; i < grads.size(); ++i) {
+    if (op.out[i] >= 0) put(op.out[i], std::move(grads[i]));
+  }
+}
+
+void ExecutorImpl::forward_backward(const Op& op) {
+  const Block& b = block(op);
+  const bool slice = op.row_end > 0;
+  const std::int64_t rows = op.row_end - op.row_begin;
+  const auto part = [&](const at::Tensor& t) {
+    return slice ? t.narrow(0, op.row_begin, rows) : t;
+  };
+  std::vector<at::Tensor> inputs;
+  for (std::size_t i = 0; i < b.inputs.size(); ++i) inputs.push_back(part(value(op.in[i])));
+  BlockContext context = context_of(op, -1);
+  if (op.in.size() > b.inputs.size()) {
+    result_sums_[3] = value(op.in.back()).data_ptr<double>()[0];
+    context.loss_scale = 1.0 / result_sums_[3];
+  }
+  Tape tape;
+  std::vector<at::Tensor> outputs =
+      unwrap(run_forward(b, {inputs, params_of(op, b), &context, &tape}));
+  const std::size_t sum = b.prims.back().kind == PrimKind::kBalanceLoss ? 1 : 0;
+  accumulator(op.metrics).data_ptr<double>()[sum] += outputs[0].item<double>();
+  BackwardArgs args;
+  args.tape = std::move(tape);
+  args.inputs = std::move(inputs);
+  args.outputs = std::move(outputs);
+  args.grad_outputs.resize(b.outputs.size());
+  args.param = params_of(op, b);
+  args.param_grad = grads_of(op, b);
+  args.context = &context;
+  std::vector<at::Tensor> grads = unwrap(run_backward(b, std::move(args)));
+  for (std::size_t i = 0; i < grads.size(); ++i) {
+    if (op.out[i] < 0) continue;
+    if (!slice) {
+      put(op.out[i], std::move(grads[i]));
+      continue;
+    }
+    // Chunks fill disjoint rows; the first takes the whole buffer.
+    if (!slots_[static_cast<std::size_t>(op.out[i])].tensor.defined()) {
+      put(op.out[i], allocate(op.out[i]));
+    }
+    value(op.out[i]).narrow(0, op.row_begin, rows).copy_(grads[i]);
+  }
+}
+
+}  // namespace orrery::engine

@@ -1,0 +1,109 @@
+// The executor's insides, shared by executor*.cpp. Not for other folders.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/lane_worker.h"
+#include "engine/torch/executor.h"
+#include "engine/torch/interpreter.h"
+#include "engine/torch/metered_allocator.h"
+
+namespace orrery::engine {
+
+// What a buffer holds: a tensor, or the tape of a block.
+struct Slot {
+  at::Tensor tensor;
+  std::unique_ptr<Tape> tape;
+  std::int64_t bytes = 0;  // as the meter counted them
+};
+
+class ExecutorImpl final : public Executor {
+ public:
+  ExecutorImpl(const Program& program, std::int32_t rank, Communicator& communicator,
+               TraceSink& trace, const ExecutorOptions& options);
+  ~ExecutorImpl() override;
+
+  Status initialize();
+  Result<StepResult> run_step(std::int32_t step, const std::vector<MicroBatch>& batch) override;
+  at::Tensor shard(std::int32_t unit) const override;
+  std::int64_t live_bytes() const override { return meter_->live(); }
+
+ private:
+  // executor.cpp: the walk.
+  Status walk(const std::vector<MicroBatch>& batch);
+  Status run_compute(OpId id, const std::vector<MicroBatch>& batch);
+  Status post(OpId id);
+  Status wait_for(OpId id);
+  Status wait_for_host(const Op& op);
+  void free_buffers(OpId id);
+  void end_step(StepResult& result);
+  Error at_op(const Op& op, const Error& error) const;
+
+  // executor_blocks.cpp: ops that run a block.
+  void forward(const Op& op);
+  void backward(const Op& op);
+  void forward_backward(const Op& op);
+  BlockContext context_of(const Op& op, BufferId received) const;
+  ParamResolver params_of(const Op& op, const Block& block) const;
+  ParamResolver grads_of(const Op& op, const Block& block);
+
+  // executor_comm.cpp: collectives, run by the thread of their lane.
+  LaneWorker::Job collective(OpId id);
+  Result<Traffic> communicate(const Op& op, Channel& channel);
+  Result<Traffic> exchange_counts(const Op& op, Channel* channel);
+  Result<Traffic> all_to_all_v(const Op& op, Channel& channel);
+  Result<Traffic> count_tokens(const Op& op, Channel& channel);
+  void allocate_outputs(const Op& op);
+
+  // executor_update.cpp: everything else.
+  void load_batch(const Op& op, const std::vector<MicroBatch>& batch);
+  void unshard(const Op& op);
+  void accumulate(const Op& op);
+  void grad_norm(const Op& op);
+  void optimizer_step(const Op& op);
+
+  const Buffer& buffer(BufferId b) const { return role_.buffers[static_cast<std::size_t>(b)]; }
+  const Block& block(const Op& op) const {
+    return role_.blocks[static_cast<std::size_t>(op.block)];
+  }
+  const Unit& unit(std::int32_t u) const { return role_.units[static_cast<std::size_t>(u)]; }
+  const Group& group(std::int32_t g) const { return program_.groups[static_cast<std::size_t>(g)]; }
+  // The tensor a buffer holds; throws where nothing wrote it (a program that lacks an op).
+  const at::Tensor& value(BufferId b) const;
+  // The same, allocated as zeros at its first use in the step.
+  at::Tensor& accumulator(BufferId b);
+  at::Tensor allocate(BufferId b);
+  void put(BufferId b, at::Tensor tensor);
+  void record_alloc(BufferId b, std::int64_t delta);
+
+  const Program& program_;
+  const Role& role_;
+  const std::int32_t rank_;
+  Communicator& communicator_;
+  TraceSink& trace_;
+  const ExecutorOptions options_;
+  std::shared_ptr<MemoryMeter> meter_;
+  std::vector<Slot> slots_;
+  std::array<std::unique_ptr<LaneWorker>, kNumLanes> workers_;
+  std::vector<LaneWorker::Ticket> tickets_;  // by op, of posted ones
+  std::vector<OpId> host_producer_;          // by buffer: the host_sync op that writes it
+  std::array<std::vector<std::int64_t>, kNumLanes> sequence_;      // collectives so far, by group
+  std::vector<std::vector<std::vector<std::int64_t>>> documents_;  // by micro-batch
+  Binding binding_;
+  std::int32_t step_ = 0;
+  OpId current_ = 0;
+  std::int64_t updates_ = 0;  // optimizer steps done
+  bool updated_ = true;
+  std::array<double, 4> result_sums_{};  // loss, balance loss, gradient norm, labels
+};
+
+// executor_init.cpp: fills a shard of a unit with the initial weights of its part of the world.
+void initialize_shard(const Program& program, const Unit& unit, std::int32_t rank,
+                      std::uint64_t seed, double std_dev, at::Tensor& shard);
+
+}  // namespace orrery::engine

@@ -1,0 +1,157 @@
+// Data, accumulation, gradient norm and AdamW. Host loops over contiguous memory: on the CPU one
+// pass over gradient, weight and moments is what bounds the optimizer.
+#include <ATen/ops/empty.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "engine/torch/compat.h"
+#include "engine/torch/executor_impl.h"
+
+namespace orrery::engine {
+namespace {
+
+// Elements converted at a time where dtypes differ: 64 KiB of fp32.
+constexpr std::int64_t kSlice = 16 * 1024;
+
+void add_into(at::Tensor& sum, const at::Tensor& part) {
+  at::Tensor to = sum.view(-1);
+  const at::Tensor from = part.view(-1);
+  if (from.scalar_type() == to.scalar_type()) {
+    to.add_(from);
+    return;
+  }
+  for (std::int64_t i = 0; i < to.numel(); i += kSlice) {
+    const std::int64_t n = std::min(kSlice, to.numel() - i);
+    to.narrow(0, i, n).add_(from.narrow(0, i, n).to(to.scalar_type()));
+  }
+}
+
+template <class T>
+double sum_of_squares(const T* p, std::int64_t n) {
+  double sum[4] = {0, 0, 0, 0};
+  std::int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (int j = 0; j < 4; ++j)
+      sum[j] += static_cast<double>(p[i + j]) * static_cast<double>(p[i + j]);
+  }
+  for (; i < n; ++i) sum[0] += static_cast<double>(p[i]) * static_cast<double>(p[i]);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+struct AdamStep {
+  double clip, lr, beta1, beta2, eps, correction1, correction2;
+};
+
+// w -= lr * (decay * w + (m / c1) / (sqrt(v / c2) + eps)), as in Loshchilov and Hutter 2019.
+template <class T>
+void adamw(const AdamStep& s, double decay, std::int64_t n, const T* g, T* w, T* m, T* v) {
+  const T clip = static_cast<T>(s.clip), b1 = static_cast<T>(s.beta1), b2 = static_cast<T>(s.beta2);
+  const T c1 = static_cast<T>(1 / s.correction1), c2 = static_cast<T>(1 / s.correction2);
+  const T lr = static_cast<T>(s.lr), eps = static_cast<T>(s.eps);
+  const T keep = static_cast<T>(1 - s.lr * decay);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const T grad = g[i] * clip;
+    m[i] = b1 * m[i] + (1 - b1) * grad;
+    v[i] = b2 * v[i] + (1 - b2) * grad * grad;
+    w[i] = w[i] * keep - lr * (m[i] * c1) / (std::sqrt(v[i] * c2) + eps);
+  }
+}
+
+}  // namespace
+
+void ExecutorImpl::load_batch(const Op& op, const std::vector<MicroBatch>& batch) {
+  documents_.clear();
+  for (std::size_t m = 0; m < batch.size(); ++m) {
+    const auto copy = [&](BufferId b, const std::vector<std::int64_t>& tokens) {
+      at::Tensor t = allocate(b);
+      if (t.numel() != static_cast<std::int64_t>(tokens.size())) {
+        throw std::runtime_error("a micro-batch of " + std::to_string(tokens.size()) + " tokens");
+      }
+      std::copy(tokens.begin(), tokens.end(), t.data_ptr<std::int64_t>());
+      put(b, std::move(t));
+    };
+    copy(op.out[2 * m], batch[m].ids);
+    copy(op.out[2 * m + 1], batch[m].labels);
+    std::int64_t pairs = 0;
+    for (const auto& sequence : batch[m].documents) {
+      for (const std::int64_t length : sequence) pairs += length * (length + 1) / 2;
+    }
+    documents_.push_back(batch[m].documents);
+    const std::string name = "batch/mb." + std::to_string(m);
+    for (std::size_t v = 0; v < role_.var_names.size(); ++v) {
+      if (role_.var_names[v] == name) binding_.values[v + BatchVars::pairs()] = pairs;
+    }
+  }
+}
+
+void ExecutorImpl::unshard(const Op& op) {
+  at::Tensor out = allocate(op.out[0]);
+  out.view(-1).copy_(value(op.in[0]).view(-1));
+  put(op.out[0], std::move(out));
+}
+
+void ExecutorImpl::accumulate(const Op& op) {
+  add_into(accumulator(op.updates[0]), value(op.in[0]));
+}
+
+// Every parameter once in the world: ranks that hold a copy of a shard leave it to the first.
+void ExecutorImpl::grad_norm(const Op& op) {
+  double sum = 0;
+  for (std::size_t u = 0; u < op.in.size(); ++u) {
+    const at::Tensor& g = value(op.in[u]);
+    if (options_.observe) options_.observe(op, op.in[u], g);
+    if (group(role_.units[u].replicate_group).index_of(rank_) != 0) continue;
+    sum += g.scalar_type() == at::kDouble ? sum_of_squares(g.data_ptr<double>(), g.numel())
+                                          : sum_of_squares(g.data_ptr<float>(), g.numel());
+  }
+  value(op.metrics).data_ptr<double>()[2] += sum;
+  value(op.metrics).data_ptr<double>()[3] = 1.0 / static_cast<double>(program_.world);
+}
+
+void ExecutorImpl::optimizer_step(const Op& op) {
+  const double* sums = value(op.metrics).data_ptr<double>();
+  // The fourth sum is one only when the metrics of the whole world have come together.
+  if (std::abs(sums[3] - 1) > 1e-6) throw std::runtime_error("the metrics were not reduced");
+  const double norm = std::sqrt(sums[2]);
+  result_sums_ = {sums[0], sums[1], norm, result_sums_[3]};
+  const Unit& u = unit(op.unit);
+  if (op.unit == 0) {
+    updated_ = std::isfinite(norm);
+    if (updated_) ++updates_;
+  }
+  if (!updated_) return;
+  const AdamW& a = options_.optimizer;
+  AdamStep s;
+  s.clip = a.clip_norm > 0 ? std::min(1.0, a.clip_norm / (norm + 1e-6)) : 1.0;
+  s.lr = a.lr;
+  s.beta1 = a.beta1;
+  s.beta2 = a.beta2;
+  s.eps = a.eps;
+  s.correction1 = 1 - std::pow(a.beta1, static_cast<double>(updates_));
+  s.correction2 = 1 - std::pow(a.beta2, static_cast<double>(updates_));
+  const at::Tensor& g = value(op.in[0]);
+  const at::Tensor& w = value(op.in[1]);
+  const at::Tensor& m = value(op.in[2]);
+  const at::Tensor& v = value(op.in[3]);
+  // The shard is a window of the unit's flat storage; norms in it are not decayed.
+  const std::int64_t begin = group(u.shard_group).index_of(rank_) * u.shard_numel;
+  const std::int64_t end = begin + u.shard_numel;
+  std::int64_t first = 0;
+  for (const Param& p : u.params) {
+    const std::int64_t from = std::max(begin, first), to = std::min(end, first + p.numel());
+    first += p.numel();
+    if (from >= to) continue;
+    const double decay = p.is_norm ? 0 : a.weight_decay;
+    const std::int64_t at = from - begin, n = to - from;
+    if (w.scalar_type() == at::kDouble) {
+      adamw(s, decay, n, g.data_ptr<double>() + at, w.data_ptr<double>() + at,
+            m.data_ptr<double>() + at, v.data_ptr<double>() + at);
+    } else {
+      adamw(s, decay, n, g.data_ptr<float>() + at, w.data_ptr<float>() + at,
+            m.data_ptr<float>() + at, v.data_ptr<float>() + at);
+    }
+  }
+}
+
+}  // namespace orrery::engine

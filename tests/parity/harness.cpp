@@ -1,0 +1,263 @@
+// Threads, shards and names: from the engine's flat units back to named parameters.
+#include "tests/parity/harness.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <thread>
+
+#include "core/hash.h"
+#include "engine/torch/interpreter.h"
+#include "tests/support/plans.h"
+
+namespace orrery::parity {
+namespace {
+
+std::vector<double> doubles(const at::Tensor& t) {
+  const at::Tensor d = t.detach().to(at::kDouble).contiguous().view(-1);
+  return {d.data_ptr<double>(), d.data_ptr<double>() + d.numel()};
+}
+
+// Flat shards by (unit, rank).
+using Shards = std::map<std::pair<std::int32_t, std::int32_t>, std::vector<double>>;
+
+// Puts the shards of all ranks together: the first replica of each.
+reference::Parameters assemble(const Program& program, const Shards& shards) {
+  reference::Parameters out;
+  const Role& role = program.roles[0];
+  for (std::size_t u = 0; u < role.units.size(); ++u) {
+    const Unit& unit = role.units[u];
+    const Group& shard = program.groups[static_cast<std::size_t>(unit.shard_group)];
+    const Group& replicas = program.groups[static_cast<std::size_t>(unit.replicate_group)];
+    std::map<std::int32_t, std::vector<double>> flat;  // by expert index (0 for dense units)
+    for (std::int32_t rank = 0; rank < program.world; ++rank) {
+      if (replicas.index_of(rank) != 0) continue;
+      const std::int32_t part = unit.is_expert ? program.groups[3].index_of(rank) : 0;
+      auto& whole = flat[part];
+      whole.resize(static_cast<std::size_t>(unit.shard_numel * shard.size));
+      const auto& mine = shards.at({static_cast<std::int32_t>(u), rank});
+      std::copy(mine.begin(), mine.end(),
+                whole.begin() + shard.index_of(rank) * unit.shard_numel);
+    }
+    for (const auto& [part, whole] : flat) {
+      std::int64_t at = 0;
+      for (const Param& p : unit.params) {
+        auto& tensor = out[p.name];
+        tensor.insert(tensor.end(), whole.begin() + at, whole.begin() + at + p.numel());
+        at += p.numel();
+      }
+    }
+  }
+  return out;
+}
+
+// Collects what the observers of all ranks see.
+struct Collector {
+  std::mutex mutex;
+  Shards gradients;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::int64_t>> ids;  // layer, row
+  std::map<std::int64_t, std::vector<double>> logits;                              // by row
+};
+
+std::int64_t layer_of(const std::string& path) {
+  return std::stoll(path.substr(std::string("layer.").size()));
+}
+
+// The loss block without its last primitive: its logits, by the engine's own primitives.
+Block logits_block(const Block& loss) {
+  Block b;
+  b.name = "logits";
+  b.values = loss.values;
+  b.params = loss.params;
+  b.inputs = {loss.inputs[0]};
+  b.prims = loss.prims;
+  b.outputs = {b.prims.back().in[0]};
+  b.prims.pop_back();
+  std::vector<Value> kept(b.values.begin(), b.values.end());
+  b.finish();
+  return b;
+}
+
+class RankRun {
+ public:
+  RankRun(const Plan& plan, const Program& program, std::int32_t rank, Collector& collector)
+      : plan_(plan), program_(program), rank_(rank), collector_(collector) {}
+
+  void observe(const Op& op, BufferId b, const at::Tensor& t) {
+    const Role& role = program_.roles[0];
+    const std::lock_guard lock(collector_.mutex);
+    if (op.kind == OpKind::kGradNorm) {
+      for (std::size_t u = 0; u < role.units.size(); ++u) {
+        if (op.in[u] == b) {
+          collector_.gradients[{static_cast<std::int32_t>(u), rank_}] = doubles(t);
+        }
+      }
+      return;
+    }
+    if (op.block < 0 || op.phase != Phase::kForward) return;
+    const std::string& block = role.blocks[static_cast<std::size_t>(op.block)].name;
+    if (block == "router" && b == op.out[4]) {
+      const auto* ids = t.data_ptr<std::int64_t>();
+      const std::int64_t per_row = plan_.workload.sequence_tokens * plan_.model.top_k;
+      for (std::int64_t j = 0; j < plan_.layout.micro_batch; ++j) {
+        collector_.ids[{layer_of(op.path), row(op.micro_batch, j)}] = {ids + j * per_row,
+                                                                       ids + (j + 1) * per_row};
+      }
+    }
+  }
+
+  std::int64_t row(std::int64_t m, std::int64_t j) const {
+    return engine::global_row(program_.world, plan_.layout.micro_batch, rank_, m, j);
+  }
+
+ private:
+  const Plan& plan_;
+  const Program& program_;
+  std::int32_t rank_;
+  Collector& collector_;
+};
+
+}  // namespace
+
+std::vector<engine::MicroBatch> rank_batch(const Plan& plan, const reference::Batch& batch,
+                                           std::int32_t rank) {
+  std::vector<engine::MicroBatch> out;
+  const std::int64_t tokens = batch.tokens;
+  for (std::int64_t m = 0; m < plan.layout.accumulation; ++m) {
+    engine::MicroBatch micro;
+    for (std::int64_t j = 0; j < plan.layout.micro_batch; ++j) {
+      const std::int64_t row =
+          engine::global_row(plan.layout.world(), plan.layout.micro_batch, rank, m, j);
+      micro.ids.insert(micro.ids.end(), batch.ids.begin() + row * tokens,
+                       batch.ids.begin() + (row + 1) * tokens);
+      micro.labels.insert(micro.labels.end(), batch.labels.begin() + row * tokens,
+                          batch.labels.begin() + (row + 1) * tokens);
+      micro.documents.push_back(batch.documents[static_cast<std::size_t>(row)]);
+    }
+    out.push_back(std::move(micro));
+  }
+  return out;
+}
+
+Result<Run> run_in_process(const Plan& plan, const Program& program, const reference::Batch& batch,
+                           const RunOptions& options) {
+  const std::int32_t world = program.world;
+  auto communicators = engine::make_in_process(program.groups, world);
+  std::vector<engine::MemoryTrace> traces(static_cast<std::size_t>(world));
+  Collector collector;
+  Shards initial, updated;
+  std::mutex mutex;
+  std::vector<std::optional<Error>> errors(static_cast<std::size_t>(world));
+  Run run;
+  run.live_after.resize(static_cast<std::size_t>(world));
+  const auto snapshot = [&](engine::Executor& executor, std::int32_t rank, Shards& shards) {
+    const std::lock_guard lock(mutex);
+    for (std::size_t u = 0; u < program.roles[0].units.size(); ++u) {
+      const auto unit = static_cast<std::int32_t>(u);
+      shards[{unit, rank}] = doubles(executor.shard(unit));
+    }
+  };
+  const auto rank_main = [&](std::int32_t rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    RankRun watcher(plan, program, rank, collector);
+    engine::ExecutorOptions executor_options;
+    executor_options.optimizer = options.optimizer;
+    executor_options.seed = options.seed;
+    executor_options.init_std = options.init_std;
+    executor_options.skip_op = options.skip_op;
+    executor_options.observe = [&](const Op& op, BufferId b, const at::Tensor& t) {
+      watcher.observe(op, b, t);
+    };
+    auto made = engine::Executor::create(program, rank, *communicators[r], traces[r],
+                                         executor_options);
+    if (!made.ok()) {
+      errors[r] = made.error();
+      communicators[r]->abort(made.error());
+      return;
+    }
+    engine::Executor& executor = *made.value();
+    snapshot(executor, rank, initial);
+    const auto micro_batches = rank_batch(plan, batch, rank);
+    for (std::int32_t step = 0; step < options.steps; ++step) {
+      const auto result = executor.run_step(step, micro_batches);
+      if (!result.ok()) {
+        errors[r] = result.error();
+        return;
+      }
+      if (rank == 0) run.steps.push_back(result.value());
+    }
+    snapshot(executor, rank, updated);
+    run.live_after[r] = executor.live_bytes();
+  };
+  std::vector<std::thread> threads;
+  for (std::int32_t rank = 0; rank < world; ++rank) threads.emplace_back(rank_main, rank);
+  for (std::thread& t : threads) t.join();
+  for (const auto& error : errors) {
+    if (error.has_value()) return *error;
+  }
+  run.initial = assemble(program, initial);
+  run.updated = assemble(program, updated);
+  run.gradients = assemble(program, collector.gradients);
+  std::map<std::int64_t, std::vector<std::int64_t>> by_layer;
+  for (const auto& [key, ids] : collector.ids) {
+    auto& all = by_layer[key.first];
+    all.insert(all.end(), ids.begin(), ids.end());
+  }
+  for (auto& [layer, ids] : by_layer) run.routing.push_back(std::move(ids));
+  for (auto& trace : traces) run.events.push_back(std::move(trace.events));
+  return run;
+}
+
+Plan make_plan(const Model& model, const Layout& layout, const Chunks& chunks,
+               const MemoryPolicy& policy, DType dtype, std::int64_t sequence_tokens,
+               std::int64_t global_sequences, BalanceScope scope) {
+  Plan plan;
+  plan.model = model;
+  plan.layout = layout;
+  plan.layout.dp = layout.replicate_d * layout.fsdp_d;
+  plan.layout.accumulation = global_sequences / (plan.layout.dp * layout.micro_batch);
+  plan.chunks = chunks;
+  plan.policy = policy;
+  plan.cluster = small_cluster(plan.layout.dp);
+  plan.workload = small_workload(global_sequences, dtype);
+  plan.workload.master = dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  plan.workload.sequence_tokens = sequence_tokens;
+  plan.workload.document_tokens = {sequence_tokens};
+  plan.workload.balance_scope = scope;
+  seal(plan);
+  return plan;
+}
+
+double worst_difference(const reference::Parameters& a, const reference::Parameters& b) {
+  double worst = 0;
+  CHECK(a.size() == b.size(), "different parameters");
+  for (const auto& [name, values] : b) {
+    const auto& other = a.at(name);
+    CHECK(other.size() == values.size(), "sizes of " + name);
+    double scale = 0, difference = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      scale = std::max(scale, std::abs(values[i]));
+      difference = std::max(difference, std::abs(values[i] - other[i]));
+    }
+    CHECK(std::isfinite(difference), "a difference that is no number in " + name);
+    worst = std::max(worst, difference / std::max(scale, 1e-30));
+  }
+  return worst;
+}
+
+double relative_norm(const reference::Parameters& a, const reference::Parameters& b) {
+  double difference = 0, norm = 0;
+  for (const auto& [name, values] : b) {
+    const auto& other = a.at(name);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      difference += (values[i] - other[i]) * (values[i] - other[i]);
+      norm += values[i] * values[i];
+    }
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace orrery::parity
