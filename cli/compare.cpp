@@ -1,0 +1,231 @@
+// orrery compare: two runs side by side, op by op. Plans are simulated first.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/simulation.h"
+#include "cli/table.h"
+#include "core/quantity.h"
+#include "tracer/compare.h"
+
+namespace orrery::cli {
+namespace {
+
+// A trace as it is; a plan as the trace of its simulation.
+Result<TraceReader> open_side(const std::string& path) {
+  TRY(const bool trace, is_trace(path));
+  if (trace) return TraceReader::open(path);
+  TRY(Plan plan, load_plan(path));
+  TRY(const Simulated simulated, simulate_plan(std::move(plan), {}, true));
+  const SignalShelter shelter;
+  TRY(const TemporaryFolder folder, TemporaryFolder::create());
+  const std::string file = folder.path() + "/sim.db";
+  TRY_OK(write_simulation(simulated, file));
+  return TraceReader::open(file);  // an open file outlives its folder
+}
+
+// "10%" or "10 %" or "0.1" -> 0.1
+Result<double> parse_tolerance(const std::string& word) {
+  std::string number = word;
+  const bool percents = number.ends_with('%');
+  if (percents) number.pop_back();
+  number.erase(number.find_last_not_of(' ') + 1);
+  double value = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (error == std::errc() && end == number.data() + number.size() && std::isfinite(value) &&
+      value >= 0 && !number.empty()) {
+    return percents ? value / 100 : value;
+  }
+  return Error::of(ErrorCode::kUsage, "--tolerance", "'" + word + "' is not a share",
+                   "for example --tolerance 10%");
+}
+
+Json number_or_null(double value) {
+  return std::isfinite(value) ? Json(value) : Json();
+}
+
+Json compared_json(const Compared& pair) {
+  return Json::object()
+      .set("predicted", number_or_null(pair.predicted))
+      .set("measured", number_or_null(pair.measured))
+      .set("error", number_or_null(pair.error()));
+}
+
+Json report_json(const CompareReport& report) {
+  Json memory = Json::array();
+  for (const auto& row : report.memory) {
+    memory.push(compared_json(row.bytes).set("class", row.cls));
+  }
+  Json classes = Json::array();
+  for (const auto& row : report.classes) {
+    classes.push(compared_json(row.seconds)
+                     .set("kind", row.kind)
+                     .set("phase", row.phase)
+                     .set("lane", row.lane));
+  }
+  Json ops = Json::array();
+  for (const auto& row : report.ops) {
+    ops.push(compared_json(row.seconds)
+                 .set("path", row.path)
+                 .set("phase", row.phase)
+                 .set("micro_batch", static_cast<int>(row.micro_batch))
+                 .set("chunk", static_cast<int>(row.chunk))
+                 .set("kind", row.kind)
+                 .set("lane", row.lane));
+  }
+  return versioned()
+      .set("join", Json::object()
+                       .set("same_program", report.same_program)
+                       .set("ops", report.joined_ops)
+                       .set("only_a", report.only_a)
+                       .set("only_b", report.only_b))
+      .set("step_s", compared_json(report.step_s))
+      .set("peak_bytes", compared_json(report.peak_bytes))
+      .set("memory", std::move(memory))
+      .set("classes", std::move(classes))
+      .set("ops", std::move(ops));
+}
+
+// What the two sides are called: a simulation predicts, a run measures.
+struct Names {
+  std::string a = "a", b = "b";
+};
+
+Names names_of(const TraceReader& a, const TraceReader& b) {
+  if (a.run().kind == RunKind::kSim && b.run().kind != RunKind::kSim) {
+    return {"predicted", "measured"};
+  }
+  return {};
+}
+
+std::string time_of(double seconds) {
+  return format_seconds(Seconds(seconds));
+}
+std::string bytes_of(double bytes) {
+  return format_bytes(Bytes(static_cast<std::int64_t>(bytes)));
+}
+
+// A difference that may be negative.
+std::string signed_time(double seconds) {
+  return (seconds < 0 ? "-" : "+") + time_of(std::abs(seconds));
+}
+
+std::vector<TextTable::Column> with_figures(std::vector<TextTable::Column> columns,
+                                            const Names& names) {
+  for (const std::string& title : {names.a, names.b, std::string("error")}) {
+    columns.push_back({title, Align::kRight});
+  }
+  return columns;
+}
+
+void print_totals(const CompareReport& report, const Names& names, Output& out) {
+  TextTable table(with_figures({{""}}, names));
+  table.row({"step", time_of(report.step_s.predicted), time_of(report.step_s.measured),
+             signed_percent(report.step_s.error())});
+  table.row({"peak memory", bytes_of(report.peak_bytes.predicted),
+             bytes_of(report.peak_bytes.measured), signed_percent(report.peak_bytes.error())});
+  out.line(table.text());
+}
+
+void print_classes(const CompareReport& report, const Names& names, Output& out) {
+  out.heading("time by class of op, a rank and step");
+  auto columns = with_figures({{"kind"}, {"phase"}, {"lane"}}, names);
+  columns.push_back({"difference", Align::kRight});
+  TextTable table(columns);
+  for (const auto& row : report.classes) {
+    table.row({row.kind, row.phase, row.lane, time_of(row.seconds.predicted),
+               time_of(row.seconds.measured), signed_percent(row.seconds.error()),
+               signed_time(row.difference_s())});
+  }
+  out.line(table.text());
+}
+
+void print_ops(const CompareReport& report, const Names& names, std::size_t top, Output& out) {
+  if (report.ops.empty() || top == 0) return;
+  const std::size_t shown = std::min(top, report.ops.size());
+  out.heading(fmt::format("ops that differ most ({} of {})", shown, report.ops.size()));
+  auto columns = with_figures({{"op"}, {"phase"}, {"mb", Align::kRight}}, names);
+  columns.push_back({"difference", Align::kRight});
+  TextTable table(columns);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const auto& row = report.ops[i];
+    table.row({row.path, row.phase, fmt::format("{}", row.micro_batch),
+               time_of(row.seconds.predicted), time_of(row.seconds.measured),
+               signed_percent(row.seconds.error()), signed_time(row.difference_s())});
+  }
+  out.line(table.text());
+}
+
+void print_memory_classes(const CompareReport& report, const Names& names, Output& out) {
+  if (report.memory.empty()) return;
+  out.heading("peak memory by class, the highest of any rank and step");
+  TextTable table(with_figures({{"class"}}, names));
+  for (const auto& row : report.memory) {
+    table.row({row.cls, bytes_of(row.bytes.predicted), bytes_of(row.bytes.measured),
+               signed_percent(row.bytes.error())});
+  }
+  out.line(table.text());
+}
+
+// True within the tolerance; says so otherwise. A figure that cannot be compared is not within.
+bool within(const Compared& pair, double tolerance) {
+  return std::isfinite(pair.error()) && std::abs(pair.error()) <= tolerance;
+}
+
+Result<int> run(const Arguments& arguments, Output& out) {
+  std::optional<double> tolerance;
+  if (arguments.has("tolerance")) {
+    TRY(tolerance, parse_tolerance(arguments.text("tolerance")));
+  }
+  TRY(const std::int64_t top, arguments.integer("top", 0, 100000));
+  TRY(TraceReader a, open_side(arguments.text("A")));
+  TRY(TraceReader b, open_side(arguments.text("B")));
+  TRY(const CompareReport report, compare_runs(a, b));
+  const Names names = names_of(a, b);
+  const bool good =
+      !tolerance || (within(report.step_s, *tolerance) && within(report.peak_bytes, *tolerance));
+
+  out.heading(fmt::format("{} against {}", arguments.text("A"), arguments.text("B")));
+  print_totals(report, names, out);
+  print_classes(report, names, out);
+  print_ops(report, names, static_cast<std::size_t>(top), out);
+  print_memory_classes(report, names, out);
+  out.line(fmt::format("\n  {} ops compared{}; only in a: {}, only in b: {}", report.joined_ops,
+                       report.same_program ? "" : " (by path: the programs differ)", report.only_a,
+                       report.only_b));
+  Json json = report_json(report);
+  if (tolerance) json.set("tolerance", *tolerance).set("within", good);
+  out.document(json);
+  if (!good) {
+    out.note(fmt::format("beyond the tolerance of {}: step {}, peak memory {}", percent(*tolerance),
+                         signed_percent(report.step_s.error()),
+                         signed_percent(report.peak_bytes.error())));
+    return 1;
+  }
+  out.next({"orrery", "analyze", arguments.text("B"), "exposed"},
+           "communication that nothing hides");
+  return 0;
+}
+
+}  // namespace
+
+const Command& compare_command() {
+  static const Command command = {
+      "compare",
+      "predicted against measured, plan against plan, run against run",
+      "Compares two traces, op by op. A plan stands for its simulation. Errors are a / b - 1.\n"
+      "Exit code 1 where the step or the peak memory is beyond --tolerance.",
+      "orrery compare sim.db run.db\n"
+      "orrery compare plan.json run.db --tolerance 10%",
+      {{"A", "a trace or a plan: the prediction"}, {"B", "a trace or a plan: what was measured"}},
+      {{"--tolerance", "SHARE", "for example 10%", ""}, {"--top", "N", "ops to print", "12"}},
+      run};
+  return command;
+}
+
+}  // namespace orrery::cli

@@ -1,0 +1,178 @@
+// See engine_launch.h.
+#include "cli/engine_launch.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+namespace orrery::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_program(const fs::path& path) {
+  std::error_code ec;
+  return fs::is_regular_file(path, ec) && ::access(path.c_str(), X_OK) == 0;
+}
+
+// The number that follows `mark`; the text goes on behind it.
+std::optional<std::int64_t> number_after(std::string_view& text, std::string_view mark) {
+  const std::size_t at = text.find(mark);
+  if (at == std::string_view::npos) return std::nullopt;
+  std::string_view rest = text.substr(at + mark.size());
+  rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
+  if (error != std::errc()) return std::nullopt;
+  text = rest.substr(static_cast<std::size_t>(end - rest.data()));
+  return value;
+}
+
+// Open MPI frames its remarks with two lines of dashes.
+bool is_frame(std::string_view line) {
+  return line.size() > 40 && line.find_first_not_of('-') == std::string_view::npos;
+}
+
+// Takes the launcher's remarks out of the stream of lines.
+class RemarkFilter {
+ public:
+  // True where the line is a rank's.
+  bool take(std::string_view line) {
+    if (is_frame(line)) {
+      inside_ = !inside_;
+      return false;
+    }
+    // "[host:123] 2 more processes have sent help message ..."
+    const bool aside = line.starts_with('[') && (line.find("help message") != std::string::npos ||
+                                                 line.find("orte_base_help") != std::string::npos);
+    if (!inside_ && !aside) return true;
+    if (!aside) remarks_ += std::string(line) + "\n";
+    return false;
+  }
+  const std::string& remarks() const { return remarks_; }
+
+ private:
+  bool inside_ = false;
+  std::string remarks_;
+};
+
+}  // namespace
+
+Result<std::string> find_engine() {
+  if (const char* named = std::getenv("ORRERY_ENGINE"); named != nullptr && *named != '\0') {
+    if (is_program(named)) return std::string(named);
+    return Error::of(ErrorCode::kIo, named, "$ORRERY_ENGINE does not name a program",
+                     "unset it, or build the engine: cmake --build --preset release");
+  }
+  std::error_code ec;
+  const fs::path beside = fs::read_symlink("/proc/self/exe", ec).parent_path() / "orrery-engine";
+  if (is_program(beside)) return beside.string();
+  return Error::of(ErrorCode::kIo, beside.string(), "the engine is not built",
+                   "scripts/install-deps && cmake --preset release && cmake --build --preset "
+                   "release; or set ORRERY_ENGINE");
+}
+
+Result<std::string> find_launcher() {
+  const char* path = std::getenv("PATH");
+  std::string_view folders = path != nullptr ? path : "";
+  while (!folders.empty()) {
+    const std::size_t colon = std::min(folders.find(':'), folders.size());
+    const fs::path program = fs::path(folders.substr(0, colon)) / "mpirun";
+    if (colon > 0 && is_program(program)) return program.string();
+    folders.remove_prefix(std::min(colon + 1, folders.size()));
+  }
+  return Error::of(ErrorCode::kIo, "mpirun", "is not in $PATH: the ranks cannot be started",
+                   "apt-get install openmpi-bin (scripts/install-deps does)");
+}
+
+std::vector<std::string> launch_line(const std::string& launcher, const std::string& engine,
+                                     std::int64_t ranks, const std::vector<std::string>& words) {
+  // Root in a container; more ranks than cores; no pinning, since ranks have helper threads; and no
+  // busy waiting, which costs a thousandfold where ranks share cores.
+  std::vector<std::string> line = {launcher,
+                                   "--allow-run-as-root",
+                                   "--oversubscribe",
+                                   "--bind-to",
+                                   "none",
+                                   "--mca",
+                                   "mpi_yield_when_idle",
+                                   "1",
+                                   "-np",
+                                   std::to_string(ranks),
+                                   engine};
+  line.insert(line.end(), words.begin(), words.end());
+  return line;
+}
+
+std::vector<std::pair<std::string, std::string>> launch_environment() {
+  return {{"OMP_NUM_THREADS", "1"}, {"OMP_WAIT_POLICY", "passive"}, {"OPENBLAS_NUM_THREADS", "1"}};
+}
+
+std::optional<DeadRank> dead_rank_of(std::string_view remarks) {
+  std::string_view text = remarks;
+  if (const auto rank = number_after(text, "process rank ")) {
+    if (const auto signal = number_after(text, "exited on signal ")) {
+      return DeadRank{*rank, static_cast<int>(*signal), 0};
+    }
+  }
+  text = remarks;
+  if (const auto rank = number_after(text, "MPI_ABORT was invoked on rank ")) {
+    if (const auto code = number_after(text, "with errorcode ")) {
+      return DeadRank{*rank, 0, static_cast<int>(*code)};
+    }
+  }
+  text = remarks;
+  // "Process name: [[560,1],1]" and "Exit code:    3"
+  if (number_after(text, "Process name: [[") && number_after(text, ",")) {
+    if (const auto rank = number_after(text, "],")) {
+      if (const auto code = number_after(text, "Exit code:")) {
+        return DeadRank{*rank, 0, static_cast<int>(*code)};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+Result<EngineEnd> run_engine(const std::vector<std::string>& line, Output& out) {
+  EngineEnd end;
+  RemarkFilter filter;
+  ChildSpec spec;
+  spec.command = line;
+  spec.environment = launch_environment();
+  spec.on_out = [&](std::string_view text) {
+    if (out.json()) {
+      out.note(text);
+    } else {
+      out.line(text);
+      (void)out.flush();  // a step is seen when it ends
+    }
+  };
+  spec.on_err = [&](std::string_view text) {
+    if (!filter.take(text)) return;
+    end.engine_spoke = end.engine_spoke || text.find("error:") != std::string_view::npos;
+    out.note(text);
+  };
+  TRY(end.child, run_child(spec));
+  end.dead = dead_rank_of(filter.remarks());
+  const bool silent = !end.engine_spoke && !end.dead && !end.child.interrupted;
+  if (end.child.code != 0 && silent && !filter.remarks().empty()) out.note(filter.remarks());
+  return end;
+}
+
+int exit_code_of(const ChildEnd& end) {
+  if (end.interrupted) return static_cast<int>(ErrorCode::kInterrupted);
+  switch (end.code) {
+    case 0:
+    case static_cast<int>(ErrorCode::kInvalid):
+    case static_cast<int>(ErrorCode::kIo):
+    case 70:
+      return end.code;
+    default:
+      return static_cast<int>(ErrorCode::kRun);
+  }
+}
+
+}  // namespace orrery::cli

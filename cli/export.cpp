@@ -1,0 +1,63 @@
+// orrery export: a trace as a file of another tool.
+#include <algorithm>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/formats.h"
+#include "core/quantity.h"
+#include "ui-export/chrome.h"
+
+namespace orrery::cli {
+namespace {
+
+Result<const ExportFormat*> format_named(const std::string& name) {
+  std::vector<std::string> names;
+  std::string known;
+  for (const ExportFormat& format : export_formats()) {
+    if (format.name == name) return &format;
+    names.emplace_back(format.name);
+    known += (known.empty() ? "" : ", ") + std::string(format.name);
+  }
+  const std::string near = nearest(name, names);
+  return Error::of(ErrorCode::kUsage, "--format", "there is no format '" + name + "'",
+                   near.empty() ? "known: " + known : "did you mean '" + near + "'?");
+}
+
+Result<int> run(const Arguments& arguments, Output& out) {
+  TRY(const ExportFormat* format, format_named(arguments.text("format")));
+  const std::string path = arguments.text("out");
+  TRY_OK(check_output(path));
+  TRY(TraceReader trace, TraceReader::open(arguments.text("TRACE")));
+  {
+    const SignalShelter shelter;
+    TRY_OK(format->write(trace, path));
+  }
+  out.line("wrote " + path + ": open it in " + std::string(format->viewer));
+  out.document(versioned().set("format", format->name).set("file", path));
+  out.next({"orrery", "analyze", arguments.text("TRACE"), "breakdown"},
+           "the same trace in figures");
+  return 0;
+}
+
+}  // namespace
+
+const std::vector<ExportFormat>& export_formats() {
+  static const std::vector<ExportFormat> rows = {
+      {"chrome", "Chrome trace events (JSON): one process a rank, one thread a lane",
+       "https://ui.perfetto.dev or chrome://tracing", export_chrome}};
+  return rows;
+}
+
+const Command& export_command() {
+  static const Command command = {"export",
+                                  "a trace as a file that a viewer opens",
+                                  "Writes a trace in another format.",
+                                  "orrery export run.db --format chrome -o run.json",
+                                  {{"TRACE", "a trace, simulated or measured"}},
+                                  {{"--format", "NAME", "orrery list formats", "chrome"},
+                                   {"-o,--out", "FILE", "where it goes", "", true}},
+                                  run};
+  return command;
+}
+
+}  // namespace orrery::cli

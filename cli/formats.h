@@ -1,0 +1,22 @@
+// The export formats, as a table: `orrery export` and `orrery list formats` read it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "tracer/trace_db.h"
+
+namespace orrery::cli {
+
+struct ExportFormat {
+  std::string_view name;
+  std::string_view about;
+  std::string_view viewer;  // what opens it
+  Status (*write)(TraceReader& trace, const std::string& out);
+};
+
+const std::vector<ExportFormat>& export_formats();
+
+}  // namespace orrery::cli

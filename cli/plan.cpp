@@ -1,0 +1,125 @@
+// orrery plan: search, print the best plan and why, write plan.json.
+#include <algorithm>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/plan_report.h"
+#include "cli/progress.h"
+#include "core/quantity.h"
+#include "planner/planner.h"
+
+namespace orrery::cli {
+namespace {
+
+// One of the three nouns, or its problems among the others'.
+template <class T>
+void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& code) {
+  if (result.ok()) {
+    noun = std::move(result).value();
+    return;
+  }
+  code = result.error().code;
+  const auto& found = result.error().problems;
+  problems.insert(problems.end(), found.begin(), found.end());
+}
+
+Status read_pins(const Arguments& arguments, planner::Request& request) {
+  std::vector<Problem> problems;
+  const std::vector<std::string> known = planner::pinnable();
+  for (const std::string& pin : arguments.all("pin")) {
+    const std::size_t equals = pin.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == pin.size()) {
+      problems.push_back({"--pin", "'" + pin + "' is not NAME=VALUE", "for example --pin ep=8"});
+      continue;
+    }
+    const std::string name = pin.substr(0, equals);
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      std::string hint;
+      if (const std::string near = nearest(name, known); !near.empty()) {
+        hint = "did you mean '" + near + "'?";
+      } else {
+        for (const std::string& word : known) hint += (hint.empty() ? "known: " : ", ") + word;
+      }
+      problems.push_back({"--pin", "'" + name + "' cannot be pinned", hint});
+    }
+    request.pins.emplace_back(name, pin.substr(equals + 1));
+  }
+  if (problems.empty()) return Ok{};
+  return Error{ErrorCode::kUsage, std::move(problems)};
+}
+
+Result<planner::Request> read_request(const Arguments& arguments) {
+  planner::Request request;
+  TRY_OK(read_pins(arguments, request));
+  TRY(const std::int64_t runners, arguments.integer("runners-up", 0, 1000));
+  request.runners_up = static_cast<int>(runners);
+  std::vector<Problem> problems;
+  ErrorCode code = ErrorCode::kInvalid;
+  take(load_model(arguments.text("model")), request.model, problems, code);
+  take(load_cluster(arguments.text("cluster")), request.cluster, problems, code);
+  take(load_workload(arguments.text("workload")), request.workload, problems, code);
+  if (!problems.empty()) return Error{code, std::move(problems)};
+  return request;
+}
+
+void say_next(const Plan& plan, const std::string& path, Output& out) {
+  out.next({"orrery", "simulate", path}, "where the step goes");
+  if (plan.cluster.cores_per_node > 0) {
+    out.next({"orrery", "train", path, "--data", "DIR"}, "run it here");
+  }
+}
+
+Result<int> run(const Arguments& arguments, Output& out) {
+  TRY(planner::Request request, read_request(arguments));
+  // In --json the document is the result: a file only where one is asked for.
+  const std::string path = arguments.text("out");
+  const bool writes = arguments.has("out") || !out.json();
+  if (writes) TRY_OK(check_output(path));
+  Result<planner::Outcome> planned = [&] {
+    Progress progress("plans searched", out.terminal_err());
+    request.progress = [&](std::int64_t done, std::int64_t all) { progress.update(done, all); };
+    return planner::plan(request);
+  }();
+  TRY(const planner::Outcome found, std::move(planned));
+  if (!found.best) {
+    print_infeasible(found, out);
+    out.document(infeasible_json(found));
+    out.error(Error::of(ErrorCode::kInfeasible, "orrery plan",
+                        "no plan of " + request.model.name + " on " + request.cluster.name +
+                            " with " + request.workload.name + " fits",
+                        found.shortage ? found.shortage->advice : ""));
+    return static_cast<int>(ErrorCode::kInfeasible);
+  }
+  const Json json = to_json(*found.best);
+  if (writes) TRY_OK(write_whole(path, json.dump() + "\n"));
+  print_plan(*found.best, out);
+  out.document(json);
+  if (writes) {
+    out.note("wrote " + path);
+    say_next(*found.best, path, out);
+  }
+  return 0;
+}
+
+}  // namespace
+
+const Command& plan_command() {
+  static const Command command = {
+      "plan",
+      "search for the fastest plan that fits, and say why it won",
+      "Searches layouts, chunk sizes and memory policies for the fastest step that fits, and\n"
+      "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.",
+      "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
+      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json",
+      {},
+      {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
+       {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
+       {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
+       {"--pin", "NAME=VALUE", "hold an axis or a chunk size; may be repeated", "", false, true},
+       {"--runners-up", "N", "how many to keep", "5"},
+       {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
+      run};
+  return command;
+}
+
+}  // namespace orrery::cli

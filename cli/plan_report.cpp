@@ -1,0 +1,154 @@
+// See plan_report.h.
+#include "cli/plan_report.h"
+
+#include <fmt/format.h>
+
+#include "cli/table.h"
+#include "core/quantity.h"
+
+namespace orrery::cli {
+namespace {
+
+std::string gap_text(Bytes needed, Bytes usable) {
+  return usable < needed ? format_bytes(needed - usable) + " too much"
+                         : format_bytes(usable - needed) + " free";
+}
+
+void print_facts(const Plan& plan, Output& out) {
+  TextTable facts({{""}, {""}});
+  facts.row({"layout", describe(plan.layout, plan.chunks, plan.policy)});
+  facts.row({"model",
+             fmt::format("{} parameters, {} active",
+                         format_count(static_cast<double>(parameter_count(plan.model))),
+                         format_count(static_cast<double>(active_parameter_count(plan.model))))});
+  out.line(facts.text());
+}
+
+void print_runners_up(const Plan& plan, Output& out) {
+  if (plan.runners_up.empty()) return;
+  out.heading("runners-up, and why each lost");
+  TextTable table({{"step", Align::kRight},
+                   {"slower", Align::kRight},
+                   {"peak", Align::kRight},
+                   {"plan"},
+                   {"lost by"}});
+  for (const RunnerUp& runner : plan.runners_up) {
+    const double slower = runner.predicted.step.value() / plan.predicted.step.value() - 1;
+    table.row({format_seconds(runner.predicted.step), signed_percent(slower),
+               format_bytes(runner.predicted.peak),
+               describe(runner.layout, runner.chunks, runner.policy), runner.lost_by});
+  }
+  out.line(table.text());
+}
+
+void print_rejected(const std::vector<Rejection>& rejected, Output& out) {
+  if (rejected.empty()) return;
+  out.heading("what the rules removed");
+  TextTable table({{"plans", Align::kRight}, {"rule"}});
+  for (const Rejection& row : rejected) {
+    table.row({fmt::format("{}", row.count), row.rule});
+  }
+  out.line(table.text());
+}
+
+void print_search(const Proof& proof, Output& out) {
+  out.heading("search");
+  out.line(fmt::format("  {} legal plans, {} bounded, {} replayed, in {}", proof.legal,
+                       proof.bounded, proof.replayed, format_seconds(Seconds(proof.seconds))));
+  if (proof.bound_remaining_s > 0) {
+    out.line(fmt::format("  nothing that was not replayed can be faster than {}; the best takes {}",
+                         format_seconds(Seconds(proof.bound_remaining_s)),
+                         format_seconds(Seconds(proof.best_s))));
+  }
+}
+
+}  // namespace
+
+std::string job_of(const Plan& plan) {
+  return fmt::format("{} on {}, {} ({} tokens a step)", plan.model.name, plan.cluster.name,
+                     plan.workload.name,
+                     format_count(static_cast<double>(plan.workload.global_tokens())));
+}
+
+Bytes usable_memory(const Cluster& cluster) {
+  return cluster.device.memory - cluster.device.reserved;
+}
+
+void print_prediction(const Prediction& predicted, const Cluster& cluster, Output& out) {
+  const Bytes usable = usable_memory(cluster);
+  TextTable facts({{""}, {""}});
+  facts.row({"step", fmt::format("{}  ({} to {})", format_seconds(predicted.step),
+                                 format_seconds(predicted.p10), format_seconds(predicted.p90))});
+  facts.row({"speed", fmt::format("{} tokens/s, {} of the peak FLOPs",
+                                  format_count(predicted.tokens_per_s), percent(predicted.mfu))});
+  facts.row({"memory", fmt::format("{} of {} a device ({})", format_bytes(predicted.peak),
+                                   format_bytes(usable), gap_text(predicted.peak, usable))});
+  out.line(facts.text());
+}
+
+void print_memory(const std::string& title, const std::vector<MemoryRow>& rows, Output& out) {
+  out.heading(title);
+  Bytes sum;
+  for (const MemoryRow& row : rows) sum += row.bytes;
+  TextTable table({{"class"}, {"bytes", Align::kRight}, {"share", Align::kRight}});
+  for (const MemoryRow& row : rows) {
+    if (row.bytes.value() == 0) continue;
+    table.row({row.cls, format_bytes(row.bytes),
+               percent(static_cast<double>(row.bytes.value()) / static_cast<double>(sum.value()))});
+  }
+  out.line(table.text());
+}
+
+void print_plan(const Plan& plan, Output& out) {
+  out.heading(job_of(plan));
+  print_facts(plan, out);
+  print_prediction(plan.predicted, plan.cluster, out);
+  print_memory("memory at the peak of the fullest device", plan.predicted.memory, out);
+  print_runners_up(plan, out);
+  print_rejected(plan.rejected, out);
+  print_search(plan.proof, out);
+}
+
+void print_infeasible(const planner::Outcome& outcome, Output& out) {
+  CHECK(!outcome.best, "a plan was found");
+  if (!outcome.nearest || !outcome.shortage) return;
+  const planner::Shortage& lack = *outcome.shortage;
+  const Plan& nearest_plan = *outcome.nearest;
+  out.heading("does not fit: " + job_of(nearest_plan));
+  TextTable facts({{""}, {""}});
+  facts.row({"needed", format_bytes(lack.needed) + " a device, by the plan that needs least"});
+  facts.row({"usable", format_bytes(lack.usable)});
+  if (lack.usable < lack.needed) facts.row({"short of", format_bytes(lack.needed - lack.usable)});
+  facts.row({"that plan", describe(nearest_plan.layout, nearest_plan.chunks, nearest_plan.policy)});
+  out.line(facts.text());
+  print_memory("its memory at the peak", lack.parts, out);
+  if (!lack.advice.empty()) {
+    out.heading("what would make it fit");
+    for (const std::string& text : wrap(lack.advice, kTerminalColumns - 2)) out.line("  " + text);
+  }
+  print_rejected(nearest_plan.rejected, out);
+}
+
+Json memory_json(const std::vector<MemoryRow>& rows) {
+  Json json = Json::object();
+  for (const MemoryRow& row : rows) json.set(row.cls, row.bytes.value());
+  return json;
+}
+
+Json infeasible_json(const planner::Outcome& outcome) {
+  CHECK(!outcome.best, "a plan was found");
+  Json json = versioned();
+  json.set("feasible", false);
+  if (outcome.shortage) {
+    Json shortage = Json::object();
+    shortage.set("needed_bytes", outcome.shortage->needed.value())
+        .set("usable_bytes", outcome.shortage->usable.value())
+        .set("memory", memory_json(outcome.shortage->parts))
+        .set("advice", outcome.shortage->advice);
+    json.set("shortage", std::move(shortage));
+  }
+  if (outcome.nearest) json.set("nearest", to_json(*outcome.nearest));
+  return json;
+}
+
+}  // namespace orrery::cli

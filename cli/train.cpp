@@ -1,0 +1,296 @@
+// orrery train: predict the step, start the engine's ranks, bring their parts together.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <limits>
+#include <thread>
+
+#include "cli/commands.h"
+#include "cli/engine_launch.h"
+#include "cli/files.h"
+#include "cli/plan_report.h"
+#include "cli/simulation.h"
+#include "core/quantity.h"
+#include "tracer/merge.h"
+#include "tracer/recorder.h"
+
+namespace orrery::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Job {
+  std::string plan_path, data, out;
+  std::int64_t steps = 0, seed = 0;
+};
+
+// What came of it: the report of both the text and --json.
+struct Outcome {
+  int code = 0;
+  RunStatus status = RunStatus::kOk;
+  std::string reason;
+  bool written = false;  // job.out holds this run
+  MergeReport merge;
+  std::vector<StepEvent> steps;  // of rank 0
+  double predicted_s = 0, measured_s = 0;
+};
+
+std::string now_text() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  std::string text(32, '\0');
+  text.resize(std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts));
+  return text;
+}
+
+// The engine runs on the cores of this machine: a plan for anything else is for another cluster.
+Status check_cluster(const std::string& path, const Plan& plan, Output& out) {
+  const Cluster& cluster = plan.cluster;
+  if (cluster.cores_per_node == 0 || cluster.devices > cluster.devices_per_node) {
+    return Error::of(ErrorCode::kInvalid, path + ":/cluster",
+                     fmt::format("the plan is for {} ({} x {}), but the engine has this machine's "
+                                 "cores",
+                                 cluster.name, cluster.devices, cluster.device.name),
+                     "plan for this machine: `orrery doctor --probe -o local.json`, then "
+                     "`orrery plan --cluster local.json`; or `orrery simulate` this one");
+  }
+  const std::int64_t cores = std::max(1U, std::thread::hardware_concurrency());
+  if (cores != cluster.cores_per_node) {
+    out.warn(
+        fmt::format("{} describes a machine with {} cores, this one has {}: the prediction "
+                    "will be off (orrery doctor --probe)",
+                    cluster.name, cluster.cores_per_node, cores));
+  }
+  return Ok{};
+}
+
+Result<Job> read_job(const Arguments& arguments) {
+  Job job;
+  job.plan_path = arguments.text("PLAN");
+  job.data = arguments.text("data");
+  job.out = arguments.text("out");
+  TRY(job.steps, arguments.integer("steps", 1, std::numeric_limits<std::int32_t>::max()));
+  TRY(job.seed, arguments.integer("seed", 0, std::numeric_limits<std::int64_t>::max()));
+  std::error_code ec;
+  if (!fs::exists(job.data, ec)) {
+    return Error::of(ErrorCode::kIo, job.data, "no such file or folder",
+                     "--data is a text file, or a folder of them");
+  }
+  TRY_OK(check_output(job.out));
+  return job;
+}
+
+std::vector<std::string> engine_words(const Job& job, const Simulated& simulated, bool colour) {
+  std::vector<std::string> words = {"run",
+                                    job.plan_path,
+                                    "--data",
+                                    job.data,
+                                    "--out",
+                                    job.out,
+                                    "--steps",
+                                    std::to_string(job.steps),
+                                    "--seed",
+                                    std::to_string(job.seed),
+                                    "--predicted-ns",
+                                    std::to_string(simulated.result.step.value())};
+  if (colour) words.emplace_back("--color");
+  return words;
+}
+
+// The op that the rank finished last, as its part says; empty where it says nothing.
+std::string last_op(const std::string& out, std::int64_t rank) {
+  Result<TraceReader> opened = TraceReader::open(part_path(out, static_cast<std::int32_t>(rank)));
+  if (!opened.ok()) return "";
+  TraceReader part = std::move(opened).value();
+  const Result<std::vector<SpanEvent>> spans = part.spans();
+  const Result<std::vector<OpRow>> ops = part.ops();
+  if (!spans.ok() || !ops.ok() || spans.value().empty()) return "";
+  const auto last =
+      std::max_element(spans.value().begin(), spans.value().end(),
+                       [](const SpanEvent& a, const SpanEvent& b) { return a.end_ns < b.end_ns; });
+  for (const OpRow& op : ops.value()) {
+    if (op.op != last->op) continue;
+    return fmt::format("last op in its trace: {} of {} (step {}, micro-batch {})", op.phase,
+                       op.path, last->step, op.micro_batch);
+  }
+  return "";
+}
+
+// Why the engine ended as it did; empty where all is well.
+std::string reason_of(const EngineEnd& end, const std::string& out) {
+  if (end.child.interrupted) return "interrupted";
+  if (end.child.code == 0) return "";
+  if (!end.dead) {
+    return end.child.stuck ? "a rank ended and the launcher did not"
+                           : fmt::format("the launcher ended with code {}", end.child.code);
+  }
+  const DeadRank& dead = *end.dead;
+  const char* name = dead.signal > 0 ? ::sigdescr_np(dead.signal) : nullptr;
+  std::string reason =
+      dead.signal > 0 ? fmt::format("rank {} died of signal {}{}", dead.rank, dead.signal,
+                                    name != nullptr ? fmt::format(" ({})", name) : std::string())
+                      : fmt::format("rank {} ended with code {}", dead.rank, dead.code);
+  if (const std::string op = last_op(out, dead.rank); !op.empty()) reason += "; " + op;
+  return reason;
+}
+
+bool has_parts(const std::string& out) {
+  std::error_code ec;
+  return fs::is_directory(parts_directory(out), ec) && !fs::is_empty(parts_directory(out), ec);
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+// Steps of rank 0 and their median time; three or more leave out the first, as compare does.
+Status read_steps(const std::string& path, Outcome& outcome) {
+  TRY(TraceReader trace, TraceReader::open(path));
+  TRY(const std::vector<StepEvent> all, trace.steps());
+  std::vector<double> seconds;
+  for (const StepEvent& step : all) {
+    if (step.rank != 0) continue;
+    outcome.steps.push_back(step);
+    seconds.push_back(static_cast<double>(step.end_ns - step.start_ns) * 1e-9);
+  }
+  if (seconds.size() >= 3) seconds.erase(seconds.begin());
+  outcome.measured_s = median(std::move(seconds));
+  return Ok{};
+}
+
+// Makes one trace of what the ranks left, also after a failure.
+Result<Outcome> bring_together(const Job& job, const Simulated& simulated, const EngineEnd& end) {
+  Outcome outcome;
+  outcome.code = exit_code_of(end.child);
+  outcome.reason = reason_of(end, job.out);
+  outcome.status = outcome.code == 0 ? RunStatus::kOk : RunStatus::kFailed;
+  outcome.predicted_s = to_seconds(simulated.result.step).value();
+  if (!has_parts(job.out)) {
+    TRY_OK(remove_parts(job.out));
+    if (outcome.code == 0) {
+      outcome.code = static_cast<int>(ErrorCode::kRun);
+      outcome.status = RunStatus::kFailed;
+      outcome.reason = "the ranks left no trace";
+    }
+    return outcome;
+  }
+  MergeOptions options;
+  options.out = job.out;
+  options.world = simulated.program.world;
+  options.run = run_info(RunKind::kMeasured, simulated.plan, simulated.program);
+  options.run.created = now_text();
+  options.run.status = outcome.status;
+  options.run.reason = outcome.reason;
+  const SignalShelter shelter;
+  TRY(outcome.merge, merge_parts(options));
+  outcome.written = true;
+  outcome.status = outcome.merge.status;
+  outcome.reason = outcome.merge.reason;
+  if (outcome.status == RunStatus::kFailed && outcome.code == 0) {
+    outcome.code = static_cast<int>(ErrorCode::kRun);
+  }
+  TRY_OK(read_steps(job.out, outcome));
+  return outcome;
+}
+
+Json report_json(const Job& job, const Outcome& outcome) {
+  Json missing = Json::array();
+  for (const std::int32_t rank : outcome.merge.missing) missing.push(static_cast<int>(rank));
+  const bool any = !outcome.steps.empty();
+  return versioned()
+      .set("status", name_of(outcome.status))
+      .set("reason", outcome.reason)
+      .set("file", outcome.written ? Json(job.out) : Json())
+      .set("steps", static_cast<std::int64_t>(outcome.steps.size()))
+      .set("first_loss", any ? Json(outcome.steps.front().loss) : Json())
+      .set("last_loss", any ? Json(outcome.steps.back().loss) : Json())
+      .set("step_s", Json::object()
+                         .set("predicted", outcome.predicted_s)
+                         .set("measured", any ? Json(outcome.measured_s) : Json()))
+      .set("dropped", outcome.merge.dropped)
+      .set("missing_ranks", std::move(missing));
+}
+
+void print(const Job& job, const Outcome& outcome, Output& out) {
+  if (!outcome.steps.empty()) {
+    const double error = outcome.predicted_s / outcome.measured_s - 1;
+    out.line(fmt::format("\n{} steps: loss {:.4f} -> {:.4f}; step {} measured, {} predicted ({})",
+                         outcome.steps.size(), outcome.steps.front().loss,
+                         outcome.steps.back().loss, format_seconds(Seconds(outcome.measured_s)),
+                         format_seconds(Seconds(outcome.predicted_s)), signed_percent(error)));
+  }
+  if (outcome.merge.dropped > 0) {
+    out.warn(fmt::format("{} trace records were dropped", outcome.merge.dropped));
+  }
+  if (outcome.written) out.note("wrote " + job.out);
+}
+
+Result<int> train(const Job& job, const Simulated& simulated, const std::vector<std::string>& line,
+                  Output& out) {
+  TRY_OK(remove_parts(job.out));
+  TRY(const EngineEnd end, run_engine(line, out));
+  TRY(const Outcome outcome, bring_together(job, simulated, end));
+  print(job, outcome, out);
+  out.document(report_json(job, outcome));
+  if (outcome.code != 0) {
+    out.error(Error::of(ErrorCode::kRun, job.out,
+                        end.child.interrupted ? "interrupted" : "the run failed: " + outcome.reason,
+                        outcome.written ? "`orrery analyze " + shell_line({job.out}) +
+                                              " steps` shows how far it came"
+                                        : ""));
+    return outcome.code;
+  }
+  out.next({"orrery", "compare", job.plan_path, job.out}, "predicted against measured");
+  return 0;
+}
+
+Result<int> run(const Arguments& arguments, Output& out) {
+  TRY(Plan plan, load_plan(arguments.text("PLAN")));
+  TRY_OK(check_cluster(arguments.text("PLAN"), plan, out));
+  TRY(const Job job, read_job(arguments));
+  const bool dry = arguments.flag("dry-run");
+  const Result<std::string> engine = find_engine();
+  const Result<std::string> launcher = find_launcher();
+  if (!dry && !engine.ok()) return engine.error();
+  if (!dry && !launcher.ok()) return launcher.error();
+  TRY(const Simulated simulated, simulate_plan(std::move(plan), {}, false));
+  const std::vector<std::string> line = launch_line(
+      launcher.ok() ? launcher.value() : "mpirun", engine.ok() ? engine.value() : "orrery-engine",
+      simulated.program.world, engine_words(job, simulated, out.colour_out()));
+  if (!dry) return train(job, simulated, line, out);
+  std::string text;
+  for (const auto& [name, value] : launch_environment()) text += name + "=" + value + " ";
+  out.line(text + shell_line(line));
+  Json words = Json::array();
+  for (const std::string& word : line) words.push(word);
+  out.document(versioned().set("command", std::move(words)));
+  return 0;
+}
+
+}  // namespace
+
+const Command& train_command() {
+  static const Command command = {
+      "train",
+      "run a plan on this machine, traced, beside its prediction",
+      "Starts the engine's ranks under mpirun and leaves one trace of the run, also after a\n"
+      "failure. Each step line carries the prediction.",
+      "orrery train plan.json --data DIR --steps 30 -o run.db",
+      {{"PLAN", "a plan.json for this machine"}},
+      {{"--data", "PATH", "a text file, or a folder of them", "", true},
+       {"--steps", "N", "how many", "20"},
+       {"--seed", "S", "of the initial weights and the order of the data", "0"},
+       {"-o,--out", "FILE", "the trace", "run.db"},
+       {"--dry-run", "", "print the command line and start nothing", ""}},
+      run};
+  return command;
+}
+
+}  // namespace orrery::cli
