@@ -59,8 +59,8 @@ using ValueId = std::int32_t;
 
 struct Prim {
   PrimKind kind;
-  std::vector<ValueId> in;
-  std::vector<ValueId> out;
+  std::vector<ValueId> in{};
+  std::vector<ValueId> out{};
   std::int32_t param = -1;  // index into Block::params
   // Attributes; which are read depends on the kind.
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // rope, attention (rms_norm: head_dim = d)

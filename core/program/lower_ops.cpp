@@ -5,9 +5,7 @@
 #include "core/program/lowering.h"
 
 namespace orrery {
-namespace {
 
-// Bytes a block keeps for its backward, beside its inputs and outputs.
 SizeExpr tape_bytes(const Block& block) {
   SizeExpr total;
   const auto add = [&](SizeExpr e) {
@@ -24,8 +22,6 @@ SizeExpr tape_bytes(const Block& block) {
   for (const Prim& prim : block.prims) add(memory_of(block, prim).saved_extra);
   return total;
 }
-
-}  // namespace
 
 BufferId Lowering::buffer(std::string name, BufferClass cls, SizeExpr rows, std::int64_t cols,
                           DType dtype, VarBase vars) {

@@ -143,6 +143,9 @@ class Lowering {
   OpId last_compute_ = -1;
 };
 
+// Bytes a block keeps for its backward, beside its inputs and outputs.
+SizeExpr tape_bytes(const Block& block);
+
 // The last passes over a role: dependencies from operands, then lifetimes from dependencies.
 void assign_dependencies(Role& role);
 void assign_lifetimes(Role& role);

@@ -27,6 +27,9 @@ void for_writes(const Op& op, Visit visit) {
   for (const BufferId b : op.out) visit(b);
   for (const BufferId b : op.updates) visit(b);
   visit(op.metrics);
+  if (op.kind == OpKind::kOptimizerStep) {  // the shard and its moments, in place
+    for (std::size_t i = 1; i < op.in.size(); ++i) visit(op.in[i]);
+  }
 }
 
 }  // namespace

@@ -13,7 +13,9 @@
 namespace orrery {
 namespace {
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
 
 // The collectives a role issues on one (lane, group), in order.
 std::vector<OpId> collectives_on(const Role& role, Lane lane, std::int32_t group) {
@@ -54,12 +56,17 @@ void for_shared_groups(const Program& program, Visit visit) {
 }  // namespace
 
 void check_groups(const Program& program, Findings& findings) {
+  if (program.world < 1) {
+    findings.push_back({"role_ranks", "a world of " + std::to_string(program.world) + " ranks"});
+    return;
+  }
   for (const Group& g : program.groups) {
-    if (g.size < 1 || g.stride < 1 || program.world % (g.size * g.stride) != 0) {
+    const std::int64_t span = std::int64_t{g.size} * g.stride;
+    if (g.size < 1 || g.stride < 1 || program.world % span != 0) {
       findings.push_back({"bad_group", "group " + g.name + " of " + std::to_string(g.size) +
                                            " ranks at stride " + std::to_string(g.stride) +
-                                           " does not partition " +
-                                           std::to_string(program.world) + " ranks"});
+                                           " does not partition " + std::to_string(program.world) +
+                                           " ranks"});
     }
   }
   std::vector<int> owners(index(program.world), 0);
@@ -87,13 +94,12 @@ void check_collectives(const Program& program, Findings& findings) {
     for (const std::size_t r : members) {
       const Role& role = program.roles[r];
       const std::vector<OpId> issued = collectives_on(role, lane, g);
-      const std::string place =
-          std::string(name_of(lane)) + "/" + program.groups[index(g)].name;
+      const std::string place = std::string(name_of(lane)) + "/" + program.groups[index(g)].name;
       if (issued.size() != expected.size()) {
-        findings.push_back({"collective_members",
-                            "on " + place + " role " + role.name + " takes part in " +
-                                std::to_string(issued.size()) + " collectives, role " +
-                                first.name + " in " + std::to_string(expected.size())});
+        findings.push_back(
+            {"collective_members", "on " + place + " role " + role.name + " takes part in " +
+                                       std::to_string(issued.size()) + " collectives, role " +
+                                       first.name + " in " + std::to_string(expected.size())});
       }
       for (std::size_t i = 0; i < std::min(issued.size(), expected.size()); ++i) {
         const Op& a = first.ops[index(expected[i])];
@@ -186,7 +192,8 @@ std::vector<Finding> verify(const Program& program) {
   for (const Role& role : program.roles) {
     check_buffers(role, findings);
     check_lifetimes(role, findings);
-    check_units(role, findings);
+    check_units(program, role, findings);
+    check_backward(role, findings);
     check_sizes(program, role, findings);
   }
   return findings;

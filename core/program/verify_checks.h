@@ -13,7 +13,8 @@ using Findings = std::vector<Finding>;
 
 inline void report(Findings& findings, const Role& role, const Op* op, const char* rule,
                    const std::string& message) {
-  const std::string place = op == nullptr ? "" : " op " + op->path + " (" + name_of(op->phase) + ")";
+  const std::string place =
+      op == nullptr ? "" : " op " + op->path + " (" + name_of(op->phase) + ")";
   findings.push_back({rule, "role " + role.name + place + ": " + message});
 }
 
@@ -22,10 +23,12 @@ void check_operands(const Program& program, const Role& role, Findings& findings
 void check_order(const Role& role, Findings& findings);
 void check_buffers(const Role& role, Findings& findings);
 void check_lifetimes(const Role& role, Findings& findings);
-void check_units(const Role& role, Findings& findings);
+// verify_units.cpp
+void check_units(const Program& program, const Role& role, Findings& findings);
+void check_backward(const Role& role, Findings& findings);
 // verify_sizes.cpp
 void check_sizes(const Program& program, const Role& role, Findings& findings);
-// verify_world.cpp
+// verify.cpp
 void check_groups(const Program& program, Findings& findings);
 void check_collectives(const Program& program, Findings& findings);
 void check_cycles(const Program& program, Findings& findings);

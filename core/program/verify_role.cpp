@@ -1,5 +1,5 @@
-// Checks of one role: operands, order, races, lifetimes, units.
-#include <algorithm>
+// Checks of one role: operands, order, races, lifetimes.
+#include <array>
 #include <set>
 
 #include "core/program/lowering.h"
@@ -8,15 +8,21 @@
 namespace orrery {
 namespace {
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
 
-bool in_range(std::int64_t i, std::size_t size) { return i >= 0 && index(i) < size; }
+bool in_range(std::int64_t i, std::size_t size) {
+  return i >= 0 && index(i) < size;
+}
 
 bool persistent(const Buffer& b) {
   return b.cls == BufferClass::kParameterShard || b.cls == BufferClass::kOptimizer;
 }
 
-const std::string& name(const Role& role, BufferId b) { return role.buffers[index(b)].name; }
+const std::string& name(const Role& role, BufferId b) {
+  return role.buffers[index(b)].name;
+}
 
 // positions[i]: how many ops of its lane precede op i.
 std::vector<std::int32_t> lane_positions(const Role& role) {
@@ -24,6 +30,27 @@ std::vector<std::int32_t> lane_positions(const Role& role) {
   std::int32_t count[kNumLanes] = {};
   for (const Op& op : role.ops) positions.push_back(count[index(static_cast<int>(op.lane))]++);
   return positions;
+}
+
+bool needs_unit(OpKind kind) {
+  return kind == OpKind::kAllGather || kind == OpKind::kUnshard || kind == OpKind::kReduceScatter ||
+         kind == OpKind::kAccumulate || kind == OpKind::kOptimizerStep;
+}
+
+// Are the records that these start at inside the role's table?
+bool has_records(const Role& role, VarBase vars) {
+  const auto fits = [&](std::int32_t start, std::int32_t size) {
+    return start >= -1 && (start < 0 || start + size <= role.num_vars);
+  };
+  return fits(vars.route, role.route.size()) && fits(vars.batch, BatchVars::size());
+}
+
+bool good_size(const Role& role, const SizeExpr& e, VarBase vars) {
+  if (e.c0 < 0 || e.c1 < 0) return false;
+  if (e.is_constant()) return true;
+  const bool route = e.scope == VarScope::kRoute;
+  return (route ? vars.route : vars.batch) >= 0 && e.offset >= 0 &&
+         e.offset < (route ? role.route.size() : BatchVars::size());
 }
 
 }  // namespace
@@ -48,6 +75,11 @@ std::vector<BufferId> writes_of(const Op& op) {
     if (b >= 0) out.push_back(b);
   }
   if (op.metrics >= 0) out.push_back(op.metrics);
+  if (op.kind == OpKind::kOptimizerStep) {  // the shard and its moments, in place
+    for (std::size_t i = 1; i < op.in.size(); ++i) {
+      if (op.in[i] >= 0) out.push_back(op.in[i]);
+    }
+  }
   return out;
 }
 
@@ -65,23 +97,46 @@ void check_operands(const Program& program, const Role& role, Findings& findings
     const bool runs_block = op.kind == OpKind::kForward || op.kind == OpKind::kForwardTape ||
                             op.kind == OpKind::kBackward || op.kind == OpKind::kForwardBackward;
     ok = ok && (runs_block ? in_range(op.block, role.blocks.size()) : op.block == -1);
-    ok = ok && (is_collective(op.kind) ? in_range(op.group, program.groups.size()) : true);
+    for (const BufferId b : op.frees) ok = ok && b >= 0;
+    ok = ok && (!is_collective(op.kind) || in_range(op.group, program.groups.size()));
+    ok = ok && (!needs_unit(op.kind) || op.unit >= 0);
+    ok = ok && in_range(static_cast<std::int64_t>(op.lane), std::size_t{kNumLanes});
     ok = ok && op.params.size() == op.units.size();
     ok = ok && (op.updates.size() == op.units.size() || op.units.empty() || op.updates.empty());
     if (!ok) report(findings, role, &op, "operand_range", "an operand does not exist");
+    if (!has_records(role, op.vars)) report(findings, role, &op, "bad_size", "no such record");
+  }
+  for (const Unit& u : role.units) {
+    bool ok = in_range(u.shard_group, program.groups.size()) &&
+              in_range(u.replicate_group, program.groups.size());
+    for (const BufferId b : {u.shard, u.moment1, u.moment2}) {
+      ok = ok && in_range(b, role.buffers.size());
+    }
+    if (!ok) report(findings, role, nullptr, "operand_range", "unit " + u.name);
   }
   for (const Buffer& b : role.buffers) {
-    const bool scope_ok = b.bytes.is_constant() ||
-                          (b.bytes.scope == VarScope::kRoute ? b.vars.route : b.vars.batch) >= 0;
-    if (b.bytes.c0 < 0 || b.bytes.c1 < 0 || !scope_ok) {
+    const bool sized =
+        good_size(role, b.bytes, b.vars) && good_size(role, b.rows, b.vars) && b.cols >= 0;
+    if (!sized || !has_records(role, b.vars)) {
       report(findings, role, nullptr, "bad_size", "buffer " + b.name);
+    }
+    for (const OpId op : {b.taken_by, b.freed_by}) {
+      if (op >= -1 && op < static_cast<OpId>(role.ops.size())) continue;
+      report(findings, role, nullptr, "operand_range", "buffer " + b.name + "'s ops");
     }
   }
 }
 
 void check_order(const Role& role, Findings& findings) {
+  const auto clocks = lane_clocks(role);
+  std::int32_t computed = 0;  // compute ops issued so far
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     const Op& op = role.ops[i];
+    if (op.lane == Lane::kCompute) {
+      ++computed;
+    } else if (clocks[i][0] < computed) {
+      report(findings, role, &op, "issue_order", "does not wait for the compute issued before it");
+    }
     for (const OpId dep : op.deps) {
       if (!in_range(dep, role.ops.size()) || index(dep) >= i) {
         report(findings, role, &op, "dependency_order",
@@ -96,54 +151,104 @@ void check_order(const Role& role, Findings& findings) {
              std::string(name_of(op.kind)) + " on lane " + name_of(op.lane));
     }
     const bool reads_on_host = op.kind == OpKind::kExchangeCounts ||
-                               op.kind == OpKind::kCountTokens ||
-                               op.kind == OpKind::kReduceMetrics;
+                               op.kind == OpKind::kCountTokens || op.kind == OpKind::kReduceMetrics;
     if (reads_on_host && !op.host_sync) {
       report(findings, role, &op, "host_sync", "its result is read on the host");
     }
   }
 }
 
-void check_buffers(const Role& role, Findings& findings) {
-  const auto clocks = lane_clocks(role);
-  const auto positions = lane_positions(role);
-  const auto ends_before = [&](OpId a, std::size_t b) {  // does a end before b starts?
-    const Op& first = role.ops[index(a)];
-    return clocks[b][index(static_cast<int>(first.lane))] > positions[index(a)];
-  };
-  std::vector<OpId> writer(role.buffers.size(), -1);
-  for (std::size_t i = 0; i < role.ops.size(); ++i) {
-    const Op& op = role.ops[i];
-    const auto wait_for_writer = [&](BufferId b) {
-      if (writer[index(b)] >= 0 && !ends_before(writer[index(b)], i)) {
-        report(findings, role, &op, "race",
-               "does not wait for " + role.ops[index(writer[index(b)])].path + ", which writes " +
-                   name(role, b));
+namespace {
+
+// Follows the buffers of a role through its ops in issue order.
+class BufferWalk {
+ public:
+  BufferWalk(const Role& role, Findings& findings)
+      : role_(role),
+        findings_(findings),
+        clocks_(lane_clocks(role)),
+        positions_(lane_positions(role)),
+        uses_(role.buffers.size()) {}
+
+  void run() {
+    for (std::size_t i = 0; i < role_.ops.size(); ++i) {
+      const Op& op = role_.ops[i];
+      for (const BufferId b : reads_of(op)) read(i, b);
+      for (const BufferId b : op.out) {
+        if (b >= 0) cover(op, b);
       }
-    };
-    for (const BufferId b : reads_of(op)) {
-      if (writer[index(b)] < 0 && !persistent(role.buffers[index(b)])) {
-        report(findings, role, &op, "not_written", "reads " + name(role, b));
+      for (const BufferId b : writes_of(op)) write(i, b);
+      for (const BufferId b : reads_of(op)) {
+        uses_[index(b)].readers[static_cast<std::size_t>(op.lane)] = static_cast<OpId>(i);
       }
-      wait_for_writer(b);
-    }
-    for (const BufferId b : op.out) {
-      if (b < 0) continue;
-      const bool slice = op.kind == OpKind::kForwardBackward && op.row_end > 0;
-      if (writer[index(b)] >= 0 && !slice) {
-        report(findings, role, &op, "written_twice", name(role, b));
-      }
-    }
-    for (const BufferId b : writes_of(op)) {
-      wait_for_writer(b);
-      if (writer[index(b)] < 0 && !persistent(role.buffers[index(b)]) &&
-          role.buffers[index(b)].taken_by != static_cast<OpId>(i)) {
-        report(findings, role, &op, "free_mismatch", "first writes " + name(role, b) +
-                                                         " but is not the op that takes it");
-      }
-      writer[index(b)] = static_cast<OpId>(i);
     }
   }
+
+ private:
+  struct Use {
+    OpId writer = -1;
+    std::array<OpId, kNumLanes> readers = {-1, -1, -1};  // since then; lanes are FIFO
+    std::int64_t rows = 0;                               // written by slices so far
+    bool sliced = false;
+  };
+
+  // Reports a race unless op `first` has ended before op `i` starts.
+  void wait(std::size_t i, OpId first, const char* what, BufferId b) {
+    if (first < 0 || index(first) == i) return;
+    const Op& other = role_.ops[index(first)];
+    if (clocks_[i][static_cast<std::size_t>(other.lane)] > positions_[index(first)]) return;
+    report(findings_, role_, &role_.ops[i], "race",
+           "does not wait for " + other.path + ", which " + what + " " + name(role_, b));
+  }
+
+  void read(std::size_t i, BufferId b) {
+    const Use& use = uses_[index(b)];
+    const bool whole = !use.sliced || use.rows == role_.buffers[index(b)].rows.c0;
+    if ((use.writer < 0 && !persistent(role_.buffers[index(b)])) || !whole) {
+      report(findings_, role_, &role_.ops[i], "not_written", "reads " + name(role_, b));
+    }
+    wait(i, use.writer, "writes", b);
+  }
+
+  // An output is written once, or in slices of rows that follow each other.
+  void cover(const Op& op, BufferId b) {
+    Use& use = uses_[index(b)];
+    const bool slice = op.kind == OpKind::kForwardBackward && op.row_end > 0;
+    if (use.writer >= 0 && !(slice && use.sliced && op.row_begin >= use.rows)) {
+      report(findings_, role_, &op, "written_twice", name(role_, b));
+    }
+    if (!slice) return;
+    if (op.row_begin > use.rows) {
+      report(findings_, role_, &op, "not_written", "rows before it of " + name(role_, b));
+    }
+    use.sliced = true;
+    use.rows = op.row_end;
+  }
+
+  void write(std::size_t i, BufferId b) {
+    Use& use = uses_[index(b)];
+    wait(i, use.writer, "writes", b);
+    for (const OpId reader : use.readers) wait(i, reader, "reads", b);
+    const Buffer& buffer = role_.buffers[index(b)];
+    if (use.writer < 0 && !persistent(buffer) && buffer.taken_by != static_cast<OpId>(i)) {
+      report(findings_, role_, &role_.ops[i], "free_mismatch",
+             "first writes " + name(role_, b) + " but is not the op that takes it");
+    }
+    use.writer = static_cast<OpId>(i);
+    use.readers = {-1, -1, -1};
+  }
+
+  const Role& role_;
+  Findings& findings_;
+  const std::vector<std::vector<std::int32_t>> clocks_;
+  const std::vector<std::int32_t> positions_;
+  std::vector<Use> uses_;
+};
+
+}  // namespace
+
+void check_buffers(const Role& role, Findings& findings) {
+  BufferWalk(role, findings).run();
 }
 
 void check_lifetimes(const Role& role, Findings& findings) {
@@ -164,6 +269,10 @@ void check_lifetimes(const Role& role, Findings& findings) {
     if (buffer.taken_by >= 0 && (buffer.freed_by < 0 || freed[b] == 0)) {
       report(findings, role, nullptr, "leak", "nothing frees " + buffer.name);
     }
+    if (persistent(buffer) != (buffer.taken_by < 0)) {
+      report(findings, role, nullptr, "free_mismatch",
+             buffer.name + (persistent(buffer) ? " is persistent but taken" : " is never taken"));
+    }
   }
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     const Op& op = role.ops[i];
@@ -177,39 +286,6 @@ void check_lifetimes(const Role& role, Findings& findings) {
         report(findings, role, &op, "use_after_free",
                "uses " + name(role, b) + ", which " + role.ops[index(free)].path + " frees");
       }
-    }
-  }
-}
-
-void check_units(const Role& role, Findings& findings) {
-  std::vector<int> updated(role.units.size(), 0);
-  std::vector<OpId> reduced(role.buffers.size(), -1);
-  for (std::size_t i = 0; i < role.ops.size(); ++i) {
-    const Op& op = role.ops[i];
-    if (op.kind == OpKind::kOptimizerStep && op.unit >= 0) ++updated[index(op.unit)];
-    for (std::size_t u = 0; u < op.units.size(); ++u) {
-      const bool embedding_backward =
-          op.kind == OpKind::kBackward && role.blocks[index(op.block)].saved.empty() &&
-          role.blocks[index(op.block)].prims.size() == 1;
-      if (op.params[u] < 0 && !embedding_backward) {
-        report(findings, role, &op, "not_gathered", role.units[index(op.units[u])].name);
-      }
-    }
-    for (const BufferId b : op.updates) {
-      if (b < 0 || op.units.empty()) continue;
-      if (reduced[index(b)] >= 0) {
-        report(findings, role, &op, "reduced_too_early",
-               "adds to " + name(role, b) + " after " + role.ops[index(reduced[index(b)])].path);
-      }
-    }
-    if (op.kind == OpKind::kReduceScatter || op.kind == OpKind::kAccumulate) {
-      if (!op.in.empty() && op.in[0] >= 0) reduced[index(op.in[0])] = static_cast<OpId>(i);
-    }
-  }
-  for (std::size_t u = 0; u < role.units.size(); ++u) {
-    if (updated[u] != 1) {
-      report(findings, role, nullptr, "not_updated",
-             role.units[u].name + " has " + std::to_string(updated[u]) + " optimizer steps");
     }
   }
 }

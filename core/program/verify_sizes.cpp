@@ -1,10 +1,15 @@
 // Checks of one role: the sizes and dtypes of every op's operands fit its kind, or its block.
+#include <algorithm>
+
+#include "core/program/lowering.h"
 #include "core/program/verify_checks.h"
 
 namespace orrery {
 namespace {
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
 
 class SizeCheck {
  public:
@@ -14,20 +19,50 @@ class SizeCheck {
   void run() {
     switch (op_.kind) {
       case OpKind::kForward:
-      case OpKind::kForwardTape: forward(); break;
-      case OpKind::kBackward: backward(); break;
-      case OpKind::kForwardBackward: loss(); break;
-      case OpKind::kAllGather:
-      case OpKind::kUnshard: scaled(1, 1, "shard", "gathered parameters"); break;
-      case OpKind::kReduceScatter: reduce_scatter(); break;
-      case OpKind::kAllToAllV: rows(); break;
-      case OpKind::kAccumulate: accumulate(); break;
-      case OpKind::kAllReduce: expect(op_.updates.size() == 1, "one buffer to sum"); break;
-      case OpKind::kExchangeCounts:
-        expect(op_.in.size() == 1 && op_.out.size() == 1, "counts in, counts out");
+      case OpKind::kForwardTape:
+        forward();
         break;
-      case OpKind::kOptimizerStep: optimizer(); break;
-      default: break;
+      case OpKind::kBackward:
+        backward();
+        break;
+      case OpKind::kForwardBackward:
+        loss();
+        break;
+      case OpKind::kAllGather:
+      case OpKind::kUnshard:
+        gather();
+        break;
+      case OpKind::kReduceScatter:
+        reduce_scatter();
+        break;
+      case OpKind::kAllToAllV:
+        rows();
+        break;
+      case OpKind::kAccumulate:
+        accumulate();
+        break;
+      case OpKind::kAllReduce:
+        buffer(op_.updates, 0);
+        break;
+      case OpKind::kExchangeCounts:
+        exchange();
+        break;
+      case OpKind::kOptimizerStep:
+        optimizer();
+        break;
+      case OpKind::kLoadBatch:
+        batch(op_.out, 2);
+        break;
+      case OpKind::kCountTokens:
+        batch(op_.in, 1);
+        is(op_.out, 0, 1, DType::kFloat64, "the count of labels");
+        break;
+      case OpKind::kGradNorm:
+        expect(op_.in.size() == role_.units.size() && op_.metrics >= 0, "a gradient a unit");
+        break;
+      case OpKind::kReduceMetrics:
+        expect(op_.metrics >= 0, "the metrics");
+        break;
     }
   }
 
@@ -42,6 +77,16 @@ class SizeCheck {
     }
     return &role_.buffers[index(list[i])];
   }
+  // Does operand i hold `elements` of `dtype`?
+  void is(const std::vector<BufferId>& list, std::size_t i, std::int64_t elements, DType dtype,
+          const std::string& what) {
+    const Buffer* b = buffer(list, i);
+    expect(b != nullptr && b->rows.is_constant() && b->rows.c0 * b->cols == elements &&
+               b->dtype == dtype,
+           what + " has another size or dtype");
+  }
+  const Unit& unit() const { return role_.units[index(op_.unit)]; }
+  std::int64_t tokens() const { return program_.step.sequences * program_.step.sequence_tokens; }
   std::int64_t group_size() const { return program_.groups[index(op_.group)].size; }
 
   // Does operand b hold value v of the op's block?
@@ -53,10 +98,9 @@ class SizeCheck {
     }
     const Buffer& have = role_.buffers[index(b)];
     const bool slice = op_.row_end > 0;
-    const bool rows_fit =
-        slice ? have.rows.is_constant() && have.rows.c0 >= op_.row_end &&
-                    op_.row_end - op_.row_begin == value.rows.c0
-              : have.rows.c0 == value.rows.c0 && have.rows.c1 == value.rows.c1;
+    const bool rows_fit = slice ? have.rows.is_constant() && have.rows.c0 >= op_.row_end &&
+                                      op_.row_end - op_.row_begin == value.rows.c0
+                                : have.rows.c0 == value.rows.c0 && have.rows.c1 == value.rows.c1;
     expect(rows_fit && have.cols == value.cols && have.dtype == value.dtype,
            have.name + " does not fit " + block.name + "'s " + value.name);
   }
@@ -64,8 +108,7 @@ class SizeCheck {
   void forward() {
     const Block& block = role_.blocks[index(op_.block)];
     const std::size_t tape = op_.kind == OpKind::kForwardTape ? 1 : 0;
-    expect(op_.in.size() >= block.inputs.size() &&
-               op_.out.size() == block.outputs.size() + tape,
+    expect(op_.in.size() >= block.inputs.size() && op_.out.size() == block.outputs.size() + tape,
            "operands of block " + block.name);
     if (op_.in.size() < block.inputs.size() || op_.out.size() < block.outputs.size()) return;
     for (std::size_t i = 0; i < block.inputs.size(); ++i) {
@@ -73,6 +116,51 @@ class SizeCheck {
     }
     for (std::size_t i = 0; i < block.outputs.size(); ++i) {
       holds(op_.out[i], block, block.outputs[i], false);
+    }
+    received(block, block.inputs.size());
+    if (tape == 1) holds_tape(op_.out.back(), block);
+    parameters(block);
+  }
+
+  void holds_tape(BufferId b, const Block& block) {
+    const SizeExpr kept = tape_bytes(block);
+    const bool keeps = kept.c0 > 0 || kept.c1 > 0;
+    const bool fits = b >= 0 ? keeps && role_.buffers[index(b)].bytes == kept &&
+                                   role_.buffers[index(b)].cls == BufferClass::kSaved
+                             : !keeps;
+    expect(fits, "the tape of " + block.name + " is missing or has another size");
+  }
+
+  // Blocks that work on routed rows have the received counts as operand `i`, others end there.
+  void received(const Block& block, std::size_t i) {
+    const bool routes = std::any_of(block.prims.begin(), block.prims.end(), [](const Prim& p) {
+      return p.kind == PrimKind::kGroupedLinear || p.kind == PrimKind::kToExpertMajor;
+    });
+    expect(op_.in.size() == i + (routes ? 1 : 0), "operands of block " + block.name);
+    if (routes) {
+      is(op_.in, i, std::int64_t{role_.route.ep} * role_.route.local_experts, DType::kInt64,
+         "received counts");
+    }
+  }
+
+  // Are the parameters of the block in the units, and the units' gradient buffers whole?
+  void parameters(const Block& block) {
+    for (const BlockParam& want : block.params) {
+      int found = 0;
+      for (const std::int32_t u : op_.units) {
+        const Unit& unit = role_.units[index(u)];
+        for (const Param& have : unit.params) {
+          const bool same = have.short_name == want.name && have.shape == want.shape;
+          found += same && unit.grad_dtype == want.grad_dtype ? 1 : 0;
+        }
+      }
+      expect(found == 1, block.name + "'s " + want.name + " is not in the op's units");
+    }
+    for (std::size_t i = 0; i < op_.updates.size(); ++i) {
+      if (op_.updates[i] < 0 || i >= op_.units.size()) continue;
+      const Unit& unit = role_.units[index(op_.units[i])];
+      is(op_.updates, i, unit.shard_numel * program_.groups[index(unit.shard_group)].size,
+         unit.grad_dtype, "the gradient of " + unit.name);
     }
   }
 
@@ -85,15 +173,17 @@ class SizeCheck {
     if (op_.in.size() < fixed || op_.out.size() != block.inputs.size()) return;
     std::size_t at = 0;
     for (const ValueId v : block.outputs) holds(op_.in[at++], block, v, true);
-    const bool keeps = !block.saved.empty();
-    expect(!keeps || op_.in[at] >= 0, "the tape of " + block.name + " is missing");
-    ++at;
+    holds_tape(op_.in[at++], block);
     for (const ValueId v : block.saved_inputs) holds(op_.in[at++], block, v, false);
     for (const ValueId v : block.saved_outputs) holds(op_.in[at++], block, v, false);
     for (const ValueId v : block.inputs) holds(op_.in[at++], block, v, true);
     for (std::size_t i = 0; i < block.inputs.size(); ++i) {
-      holds(op_.out[i], block, block.inputs[i], true);
+      const bool wanted = has_grad(block.values[index(block.inputs[i])]);
+      holds(op_.out[i], block, block.inputs[i], !wanted);
+      expect(wanted || op_.out[i] < 0, "a gradient of an input that has none");
     }
+    received(block, fixed);
+    parameters(block);
   }
 
   void loss() {
@@ -104,27 +194,27 @@ class SizeCheck {
     if (op_.in.size() < block.inputs.size() || op_.out.size() != block.inputs.size()) return;
     for (std::size_t i = 0; i < block.inputs.size(); ++i) {
       holds(op_.in[i], block, block.inputs[i], false);
-      holds(op_.out[i], block, block.inputs[i], true);
+      holds(op_.out[i], block, block.inputs[i], !has_grad(block.values[index(block.inputs[i])]));
     }
+    const bool counted = std::any_of(block.prims.begin(), block.prims.end(), [](const Prim& p) {
+      return p.kind == PrimKind::kCrossEntropy;
+    });
+    expect(op_.in.size() == block.inputs.size() + (counted ? 1 : 0), "the count of labels");
+    if (counted) is(op_.in, block.inputs.size(), 1, DType::kFloat64, "the count of labels");
+    parameters(block);
   }
 
-  // out holds `num / den` times the elements of in, over the group where there is one.
-  void scaled(std::int64_t num, std::int64_t den, const char* in_name, const char* out_name) {
-    const Buffer* in = buffer(op_.in, 0);
-    const Buffer* out = buffer(op_.out, 0);
-    if (in == nullptr || out == nullptr) return;
+  void gather() {
     const std::int64_t n = op_.kind == OpKind::kUnshard ? 1 : group_size();
-    expect(out->rows.c0 * out->cols * den == in->rows.c0 * in->cols * num * n,
-           std::string(in_name) + " and " + out_name + " do not fit the group");
+    expect(op_.in.size() == 1 && op_.in[0] == unit().shard &&
+               (op_.kind == OpKind::kUnshard || op_.group == unit().shard_group),
+           "gathers something else than the shards of " + unit().name);
+    is(op_.out, 0, unit().shard_numel * n, program_.step.compute, "parameters of " + unit().name);
   }
 
   void reduce_scatter() {
-    const Buffer* in = buffer(op_.in, 0);
-    const Buffer* out = buffer(op_.out, 0);
-    if (in == nullptr || out == nullptr) return;
-    expect(in->rows.c0 * in->cols == out->rows.c0 * out->cols * group_size() &&
-               in->dtype == out->dtype,
-           "gradients and reduced shard do not fit the group");
+    is(op_.in, 0, unit().shard_numel * group_size(), unit().grad_dtype, "gradients");
+    is(op_.out, 0, unit().shard_numel, unit().grad_dtype, "reduced shard");
   }
 
   void rows() {
@@ -141,21 +231,32 @@ class SizeCheck {
   }
 
   void accumulate() {
-    const Buffer* in = buffer(op_.in, 0);
-    const Buffer* out = buffer(op_.updates, 0);
-    if (in == nullptr || out == nullptr) return;
-    expect(in->rows.c0 * in->cols == out->rows.c0 * out->cols, "gradient and shard differ");
+    is(op_.in, 0, unit().shard_numel, unit().grad_dtype, "gradient");
+    is(op_.updates, 0, unit().shard_numel, program_.step.master, "the step's gradient");
   }
 
   void optimizer() {
-    expect(op_.in.size() == 4, "gradient, shard and two moments");
-    if (op_.in.size() != 4) return;
+    expect(op_.in.size() == 4 && op_.metrics >= 0, "gradient, shard, two moments, metrics");
     for (std::size_t i = 0; i < 4; ++i) {
-      const Buffer* b = buffer(op_.in, i);
-      expect(b != nullptr && b->rows.c0 == role_.units[index(op_.unit)].shard_numel,
-             "operand " + std::to_string(i) + " is not a shard of " +
-                 role_.units[index(op_.unit)].name);
+      is(op_.in, i, unit().shard_numel, program_.step.master,
+         "operand " + std::to_string(i) + " of " + unit().name);
     }
+  }
+
+  // Ids and labels, or labels, of each micro-batch.
+  void batch(const std::vector<BufferId>& list, std::int64_t each) {
+    expect(static_cast<std::int64_t>(list.size()) == each * program_.step.micro_batches,
+           "one a micro-batch");
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      is(list, i, tokens(), DType::kInt64, "tokens");
+    }
+  }
+
+  void exchange() {
+    const std::int64_t all = std::int64_t{role_.route.ep} * role_.route.local_experts;
+    expect(group_size() == role_.route.ep, "the group is not the experts'");
+    is(op_.in, 0, all, DType::kInt64, "rows per expert");
+    is(op_.out, 0, all, DType::kInt64, "received counts");
   }
 
   const Program& program_;
