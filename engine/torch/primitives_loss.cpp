@@ -30,9 +30,7 @@ struct Labels {
 // it is in the coefficient.
 void balance_loss_forward(ForwardCall& call) {
   const at::Tensor product = at::mul(call.in[0], call.in[1]);
-  at::Tensor out = call.out[0].view({});
-  at::sum_out(out, product.view(-1), at::IntArrayRef(std::int64_t{0}), false);
-  out.mul_(call.prim.scalar);
+  call.out[0].view(-1).copy_(at::sum(product)).mul_(call.prim.scalar);
 }
 
 void balance_loss_backward(BackwardCall& call) {

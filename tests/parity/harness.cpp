@@ -2,16 +2,20 @@
 #include "tests/parity/harness.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <optional>
 #include <thread>
 
-#include "core/hash.h"
+#include "core/models/family.h"
 #include "engine/torch/interpreter.h"
 #include "tests/support/plans.h"
+// Last: it restores CHECK, which a header of libtorch redefines.
+#include "engine/torch/compat.h"
 
 namespace orrery::parity {
 namespace {
@@ -59,26 +63,43 @@ struct Collector {
   std::mutex mutex;
   Shards gradients;
   std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::int64_t>> ids;  // layer, row
-  std::map<std::int64_t, std::vector<double>> logits;                              // by row
+  std::map<std::int64_t, at::Tensor> hidden;  // by row: what the last layer leaves
 };
 
 std::int64_t layer_of(const std::string& path) {
   return std::stoll(path.substr(std::string("layer.").size()));
 }
 
-// The loss block without its last primitive: its logits, by the engine's own primitives.
-Block logits_block(const Block& loss) {
+// The logits of one row: the loss block without its last primitive, by the engine's interpreter.
+std::vector<double> logits_of(const Plan& plan, const reference::Parameters& parameters,
+                              const at::Tensor& hidden) {
+  BlockShape shape;
+  shape.sequence_tokens = plan.workload.sequence_tokens;
+  shape.compute = plan.workload.compute;
+  shape.master = plan.workload.master;
+  const Block loss = family_of(plan.model).blocks(plan.model, shape).loss;
   Block b;
   b.name = "logits";
-  b.values = loss.values;
+  b.values.assign(loss.values.begin(), loss.values.end() - 1);  // the loss is the last value
   b.params = loss.params;
-  b.inputs = {loss.inputs[0]};
-  b.prims = loss.prims;
-  b.outputs = {b.prims.back().in[0]};
-  b.prims.pop_back();
-  std::vector<Value> kept(b.values.begin(), b.values.end());
+  b.inputs = loss.inputs;
+  b.prims.assign(loss.prims.begin(), loss.prims.end() - 1);
+  b.outputs = {loss.prims.back().in[0]};
   b.finish();
-  return b;
+  const engine::BlockContext context;
+  engine::ForwardArgs args;
+  args.inputs = {hidden, at::zeros({hidden.size(0), 1}, at::kLong)};
+  args.context = &context;
+  args.param = [&](std::int32_t p) {
+    const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
+    const std::vector<double>& values = parameters.at(wanted.name);
+    at::Tensor t = at::empty({static_cast<std::int64_t>(values.size())}, at::kDouble);
+    std::copy(values.begin(), values.end(), t.data_ptr<double>());
+    return t.to(hidden.scalar_type()).view(wanted.shape);
+  };
+  auto outputs = engine::run_forward(b, std::move(args));
+  CHECK(outputs.ok(), "logits");
+  return doubles(outputs.value()[0]);
 }
 
 class RankRun {
@@ -98,6 +119,13 @@ class RankRun {
       return;
     }
     if (op.block < 0 || op.phase != Phase::kForward) return;
+    const std::string last = "layer." + std::to_string(plan_.model.layers - 1) + "/";
+    if ((op.path == last + "mlp" || op.path == last + "moe/merge") && b == op.out[0]) {
+      const std::int64_t tokens = plan_.workload.sequence_tokens;
+      for (std::int64_t j = 0; j < plan_.layout.micro_batch; ++j) {
+        collector_.hidden[row(op.micro_batch, j)] = t.narrow(0, j * tokens, tokens).clone();
+      }
+    }
     const std::string& block = role.blocks[static_cast<std::size_t>(op.block)].name;
     if (block == "router" && b == op.out[4]) {
       const auto* ids = t.data_ptr<std::int64_t>();
@@ -207,6 +235,11 @@ Result<Run> run_in_process(const Plan& plan, const Program& program, const refer
     all.insert(all.end(), ids.begin(), ids.end());
   }
   for (auto& [layer, ids] : by_layer) run.routing.push_back(std::move(ids));
+  for (const auto& [row, hidden] : collector.hidden) {
+    if (options.steps != 1) break;  // the parameters behind the last forward are not kept
+    const std::vector<double> logits = logits_of(plan, run.initial, hidden);
+    run.logits.insert(run.logits.end(), logits.begin(), logits.end());
+  }
   for (auto& trace : traces) run.events.push_back(std::move(trace.events));
   return run;
 }
