@@ -64,8 +64,8 @@ class Statement {
   std::string place_;
 };
 
-// kReadOnly never changes the file. kSalvage is kReadWrite for a file that is shorter than its header
-// says, or whose schema is damaged in places: what is there can be read.
+// kReadOnly never changes the file. kSalvage is kReadWrite for a file that is shorter than its
+// header says, or whose schema is damaged in places: what is there can be read.
 enum class Mode { kCreate, kReadWrite, kReadOnly, kSalvage };
 
 class Database {

@@ -5,9 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <random>
 #include <set>
+#include <tuple>
 
 #include "tests/tracer/trace_fixture.h"
 #include "tracer/schema.h"
@@ -140,66 +142,89 @@ TEST(Analysis, TablesAreJsonArraysOfObjects) {
                                          .dump(-1));
 }
 
-// Time nanosecond by nanosecond: which rank computes, communicates, at each.
-struct Counted {
-  std::vector<bool> compute, communication;
+struct RandomSpan {
+  std::int32_t rank = 0, step = 0;
+  bool communication = false;
+  std::int64_t start_ns = 0, end_ns = 0;
 };
 
-class IntervalArithmetic : public ::testing::TestWithParam<std::uint32_t> {};
+constexpr std::int32_t kRanks = 3, kSteps = 2;
+constexpr std::int64_t kStepNs = 400;
 
-TEST_P(IntervalArithmetic, EqualsCountingNanoseconds) {
-  constexpr std::int32_t kRanks = 3, kSteps = 2;
-  constexpr std::int64_t kStep = 400;  // ns
-  std::mt19937 random(GetParam());
-  const auto up_to = [&](int most) { return static_cast<std::int64_t>(random() % (most + 1u)); };
-  std::string sql;
-  std::vector<Counted> counted(kRanks);
-  struct Span {
-    std::int32_t rank;
-    std::int64_t start, end;
+// Sorted as v_op is asked for below. Some last no time at all.
+std::vector<RandomSpan> random_spans(std::uint32_t seed) {
+  std::mt19937 random(seed);
+  const auto up_to = [&](std::int64_t most) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most + 1));
   };
-  std::vector<Span> communications;
-  for (std::int32_t op = 0; op < 2; ++op) {
-    sql += "INSERT INTO op VALUES (0, " + std::to_string(op) +
-           ", 0, 'k', 'p', 'l', 'x', 0, 0, '', '', " + std::to_string(op) + ", 0, NULL);";
-  }
+  std::vector<RandomSpan> spans;
   for (std::int32_t rank = 0; rank < kRanks; ++rank) {
-    sql += "INSERT INTO rank (rank, role) VALUES (" + std::to_string(rank) + ", 0);";
-    counted[static_cast<std::size_t>(rank)].compute.resize(kStep * kSteps + 100);
-    counted[static_cast<std::size_t>(rank)].communication.resize(kStep * kSteps + 100);
     for (std::int32_t step = 0; step < kSteps; ++step) {
-      const std::string who = std::to_string(rank) + ", " + std::to_string(step) + ", ";
-      sql += "INSERT INTO step VALUES (" + who + std::to_string(step * kStep) + ", " +
-             std::to_string((step + 1) * kStep) + ", 0, 0, 0, 0);";
       for (std::int64_t n = up_to(12); n > 0; --n) {
         const bool communication = up_to(1) == 1;
-        const std::int64_t start = step * kStep + up_to(kStep - 80);
-        const std::int64_t end = start + up_to(80);  // sometimes nothing at all
-        sql += "INSERT INTO span VALUES (" + who + (communication ? "1" : "0") + ", 0, " +
-               std::to_string(start) + ", " + std::to_string(end) + ", NULL);";
-        auto& line = counted[static_cast<std::size_t>(rank)];
-        for (auto t = static_cast<std::size_t>(start); t < static_cast<std::size_t>(end); ++t) {
-          (communication ? line.communication : line.compute)[t] = true;
-        }
-        if (communication) communications.push_back({rank, start, end});
+        const std::int64_t start = step * kStepNs + up_to(kStepNs - 80);
+        spans.push_back({rank, step, communication, start, start + up_to(80)});
       }
     }
   }
-  const TempDir dir;
-  TraceReader reader = trace_of(dir, sql);
+  std::sort(spans.begin(), spans.end(), [](const RandomSpan& a, const RandomSpan& b) {
+    return std::tuple(a.rank, a.start_ns, a.end_ns, a.communication) <
+           std::tuple(b.rank, b.start_ns, b.end_ns, b.communication);
+  });
+  return spans;
+}
 
+std::string inserts_of(const std::vector<RandomSpan>& spans) {
+  std::string sql;
+  const auto insert = [&](const char* table, std::initializer_list<std::int64_t> values,
+                          const char* rest) {
+    sql += std::string("INSERT INTO ") + table + " VALUES (";
+    for (const std::int64_t value : values) sql += std::to_string(value) + ", ";
+    sql += std::string(rest) + ");";
+  };
+  insert("op", {0, 0, 10}, "'k', 'p', 'l', 'x', 0, 0, '', '', 0, 0, NULL");
+  insert("op", {0, 1, 11}, "'k', 'p', 'l', 'x', 0, 0, '', '', 1, 0, NULL");
+  for (std::int32_t rank = 0; rank < kRanks; ++rank) {
+    insert("rank (rank, role)", {rank}, "0");
+    for (std::int32_t step = 0; step < kSteps; ++step) {
+      insert("step", {rank, step, step * kStepNs, (step + 1) * kStepNs}, "0, 0, 0, 0");
+    }
+  }
+  for (const RandomSpan& span : spans) {
+    insert("span", {span.rank, span.step, span.communication, 0, span.start_ns, span.end_ns},
+           "NULL");
+  }
+  return sql;
+}
+
+// Whether any span of a kind covers the nanosecond that begins at `t`.
+bool covers(const std::vector<RandomSpan>& spans, std::int64_t rank, bool communication,
+            std::int64_t t) {
+  return std::any_of(spans.begin(), spans.end(), [&](const RandomSpan& span) {
+    return span.rank == rank && span.communication == communication && span.start_ns <= t &&
+           t < span.end_ns;
+  });
+}
+
+class IntervalArithmetic : public ::testing::TestWithParam<std::uint32_t> {};
+
+TEST_P(IntervalArithmetic, OfTheBreakdownEqualsCountingNanoseconds) {
+  const auto spans = random_spans(GetParam());
+  const TempDir dir;
+  TraceReader reader = trace_of(dir, inserts_of(spans));
   const Table breakdown = run_analysis(reader, "breakdown").value().at(0);
   ASSERT_EQ(breakdown.rows.size(), static_cast<std::size_t>(kRanks * kSteps));
   for (const auto& row : breakdown.rows) {
-    const auto& line = counted[static_cast<std::size_t>(std::get<std::int64_t>(row[0]))];
-    const std::int64_t begin = std::get<std::int64_t>(row[1]) * kStep;
+    const std::int64_t rank = std::get<std::int64_t>(row[0]);
+    const std::int64_t begin = std::get<std::int64_t>(row[1]) * kStepNs;
     int compute = 0, exposed = 0, hidden = 0, idle = 0;
-    for (auto t = static_cast<std::size_t>(begin); t < static_cast<std::size_t>(begin + kStep);
-         ++t) {
-      compute += line.compute[t];
-      exposed += line.communication[t] && !line.compute[t];
-      hidden += line.communication[t] && line.compute[t];
-      idle += !line.communication[t] && !line.compute[t];
+    for (std::int64_t t = begin; t < begin + kStepNs; ++t) {
+      const bool computes = covers(spans, rank, false, t);
+      const bool communicates = covers(spans, rank, true, t);
+      compute += computes;
+      exposed += communicates && !computes;
+      hidden += communicates && computes;
+      idle += !communicates && !computes;
     }
     const auto ns = [&](std::size_t column) { return std::get<double>(row[column]) * 1e6; };
     EXPECT_NEAR(ns(3), compute, 1e-6);
@@ -207,24 +232,26 @@ TEST_P(IntervalArithmetic, EqualsCountingNanoseconds) {
     EXPECT_NEAR(ns(5), hidden, 1e-6);
     EXPECT_NEAR(ns(6), idle, 1e-6);
   }
+}
 
-  const Table spans = reader
-                          .query(
-                              "SELECT exposed_ns FROM v_op WHERE communication ORDER BY rank, "
-                              "step, start_ns, end_ns")
-                          .value();
-  std::sort(communications.begin(), communications.end(), [](const Span& a, const Span& b) {
-    return std::tuple(a.rank, a.start, a.end) < std::tuple(b.rank, b.start, b.end);
-  });
-  ASSERT_EQ(spans.rows.size(), communications.size());
-  for (std::size_t i = 0; i < communications.size(); ++i) {
-    const Span& span = communications[i];
-    std::int64_t exposed = 0;
-    for (auto t = static_cast<std::size_t>(span.start); t < static_cast<std::size_t>(span.end);
-         ++t) {
-      exposed += !counted[static_cast<std::size_t>(span.rank)].compute[t];
+TEST_P(IntervalArithmetic, OfExposedTimeEqualsCountingNanoseconds) {
+  const auto spans = random_spans(GetParam());
+  const TempDir dir;
+  TraceReader reader = trace_of(dir, inserts_of(spans));
+  const Table rows = reader
+                         .query(
+                             "SELECT exposed_ns FROM v_op ORDER BY rank, start_ns, end_ns, "
+                             "communication")
+                         .value();
+  ASSERT_EQ(rows.rows.size(), spans.size());
+  std::int64_t total = 0, counted = 0;
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    const auto* exposed = std::get_if<std::int64_t>(&rows.rows[i][0]);
+    total += exposed ? *exposed : 0;
+    for (std::int64_t t = spans[i].start_ns; t < spans[i].end_ns; ++t) {
+      counted += spans[i].communication && !covers(spans, spans[i].rank, false, t);
     }
-    EXPECT_EQ(std::get<std::int64_t>(spans.rows[i][0]), exposed) << "span " << i;
+    EXPECT_EQ(total, counted) << "from span " << i;
   }
 }
 
