@@ -30,9 +30,9 @@ struct Finding {
 //   leak                a buffer that nothing frees
 //   free_mismatch       freed twice, by an op that does not list it, or off the compute lane
 //   size_mismatch       operands whose sizes or dtypes do not fit the op
-//   bad_size            a negative size, or a size variable without its record
+//   bad_size            a negative size, or a size variable without its record or of another's
 //   lane_of_kind        a collective on the compute lane, or computation on another
-//   bad_group           a group that does not partition the world
+//   bad_group           a group that does not partition the world, or is not the one of the op
 //   role_ranks          a rank with no role or with two
 //   collective_members  a member of a group that does not take part in its collective
 //   collective_order    members of a group that issue different collectives

@@ -17,6 +17,13 @@ class SizeCheck {
       : program_(program), role_(role), op_(op), findings_(findings) {}
 
   void run() {
+    for (const auto& list : {reads_of(op_), writes_of(op_)}) {
+      for (const BufferId b : list) same_record(role_.buffers[index(b)]);
+    }
+    const bool worldwide = op_.kind == OpKind::kCountTokens || op_.kind == OpKind::kReduceMetrics;
+    if (worldwide && group_size() != program_.world) {
+      report(findings_, role_, &op_, "bad_group", "its group is not the world");
+    }
     switch (op_.kind) {
       case OpKind::kForward:
       case OpKind::kForwardTape:
@@ -88,6 +95,14 @@ class SizeCheck {
   const Unit& unit() const { return role_.units[index(op_.unit)]; }
   std::int64_t tokens() const { return program_.step.sequences * program_.step.sequence_tokens; }
   std::int64_t group_size() const { return program_.groups[index(op_.group)].size; }
+
+  // Rows that depend on routing depend on that of the op's own layer and micro-batch.
+  void same_record(const Buffer& b) {
+    const bool routed = b.bytes.c1 != 0 && b.bytes.scope == VarScope::kRoute;
+    if (routed && b.vars.route != op_.vars.route) {
+      report(findings_, role_, &op_, "bad_size", b.name + " has the rows of another record");
+    }
+  }
 
   // Does operand b hold value v of the op's block?
   void holds(BufferId b, const Block& block, ValueId v, bool optional) {

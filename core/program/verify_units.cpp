@@ -46,6 +46,12 @@ class UnitWalk {
         case OpKind::kReduceScatter:
           reduce(op);
           break;
+        case OpKind::kExchangeCounts:
+          counted_[at(op.out, 0)] = op.group;
+          break;
+        case OpKind::kAllToAllV:
+          route(op);
+          break;
         case OpKind::kAccumulate:
           accumulate(op);
           break;
@@ -129,6 +135,13 @@ class UnitWalk {
     gradients_[at(op.out, 0)] = {op.unit, Stage::kScattered, &op};
   }
 
+  void route(const Op& op) {
+    const auto counted = counted_.find(at(op.in, 1));
+    if (counted == counted_.end() || counted->second != op.group) {
+      say(op, "bad_group", "its counts were not exchanged in its group");
+    }
+  }
+
   void accumulate(const Op& op) {
     const Unit& unit = role_.units[index(op.unit)];
     take(op, alone(unit.shard_group) ? Stage::kAdded : Stage::kScattered);
@@ -199,7 +212,8 @@ class UnitWalk {
   const Role& role_;
   Findings& findings_;
   std::vector<State> units_;
-  std::map<BufferId, std::int32_t> gathered_;
+  std::map<BufferId, std::int32_t> gathered_;  // the unit whose parameters these are
+  std::map<BufferId, std::int32_t> counted_;   // the group that exchanged these counts
   std::map<BufferId, Gradient> gradients_;
   bool normed_ = false, summed_ = false;
 };
