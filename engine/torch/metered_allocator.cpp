@@ -21,6 +21,12 @@ struct Header {
   std::shared_ptr<MemoryMeter> meter;
   std::int64_t bytes = 0;
   BufferClass cls = BufferClass::kWorkspace;
+  bool library = false;
+
+  void count(std::int64_t delta) const {
+    if (meter == nullptr) return;
+    library ? meter->add_library(delta) : meter->add(cls, delta);
+  }
 };
 static_assert(sizeof(Header) <= kHeaderBytes);
 
@@ -29,9 +35,16 @@ std::shared_ptr<MemoryMeter>& current_meter() {
   return meter;
 }
 
-void free_metered(void* context) {
-  auto* header = static_cast<Header*>(context);
-  if (header->meter != nullptr) header->meter->add(header->cls, -header->bytes);
+thread_local int library_depth = 0;
+
+Header* header_of(void* data) {
+  return reinterpret_cast<Header*>(static_cast<char*>(data) - kHeaderBytes);
+}
+
+void free_metered(void* data) {
+  if (data == nullptr) return;
+  Header* header = header_of(data);
+  header->count(-header->bytes);
   header->~Header();
   c10::free_cpu(header);
 }
@@ -40,15 +53,15 @@ class MeteredAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) const override {
     const c10::Device cpu(c10::DeviceType::CPU);
-    if (bytes == 0) return {nullptr, nullptr, &free_nothing, cpu};
+    if (bytes == 0) return {nullptr, nullptr, &free_metered, cpu};
     auto* memory = static_cast<char*>(c10::alloc_cpu(bytes + kHeaderBytes));
     auto* header = new (memory) Header{current_meter(), static_cast<std::int64_t>(bytes)};
-    if (header->meter != nullptr) header->meter->add(header->cls, header->bytes);
-    return {memory + kHeaderBytes, header, &free_metered, cpu};
+    header->library = library_depth > 0;
+    header->count(header->bytes);
+    return {memory + kHeaderBytes, memory + kHeaderBytes, &free_metered, cpu};
   }
-
- private:
-  static void free_nothing(void*) {}
+  // Some kernels take raw memory: the context is the data itself, as that asks.
+  c10::DeleterFnPtr raw_deleter() const override { return &free_metered; }
 };
 
 std::size_t index_of(BufferClass cls) {
@@ -61,6 +74,7 @@ struct MemoryMeter::State {
   mutable std::mutex mutex;
   std::array<std::int64_t, kNumBufferClasses> live{}, peak{};
   std::int64_t total = 0, total_peak = 0;
+  std::int64_t library = 0, library_peak = 0;
   Listener listener;
 
   void change(BufferClass cls, std::int64_t delta) {
@@ -97,6 +111,18 @@ void MemoryMeter::reset_peaks() {
   const std::lock_guard lock(state_->mutex);
   state_->peak = state_->live;
   state_->total_peak = state_->total;
+  state_->library_peak = state_->library;
+}
+
+std::int64_t MemoryMeter::library_peak() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->library_peak;
+}
+
+void MemoryMeter::add_library(std::int64_t delta) {
+  const std::lock_guard lock(state_->mutex);
+  state_->library += delta;
+  state_->library_peak = std::max(state_->library_peak, state_->library);
 }
 
 void MemoryMeter::set_listener(Listener listener) {
@@ -131,11 +157,21 @@ MeterScope::~MeterScope() {
   current_meter() = std::move(previous_);
 }
 
+LibraryScope::LibraryScope() {
+  ++library_depth;
+}
+
+LibraryScope::~LibraryScope() {
+  --library_depth;
+}
+
 std::int64_t classify(const at::Tensor& tensor, BufferClass cls) {
   if (!tensor.defined() || !tensor.has_storage()) return 0;
   const c10::DataPtr& data = tensor.storage().data_ptr();
-  auto* header = data.cast_context<Header>(&free_metered);
-  if (header == nullptr || header->meter == nullptr) return 0;
+  void* memory = data.cast_context<void>(&free_metered);
+  if (memory == nullptr) return 0;
+  Header* header = header_of(memory);
+  if (header->meter == nullptr || header->library) return 0;
   header->meter->move(header->cls, cls, header->bytes);
   header->cls = cls;
   return header->bytes;

@@ -1,6 +1,7 @@
 // Exact memory of a rank: every CPU allocation of libtorch is counted by the meter that the
 // allocating thread carries, and given back to the same meter from whichever thread frees it.
-// Bytes are those asked for; the allocator's own overhead is not counted.
+// Bytes are those asked for; the allocator's own overhead is not counted, and neither is what a
+// BLAS or oneDNN takes for itself while it runs (LibraryScope), which depends on the processor.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +33,16 @@ class MemoryMeter {
   std::int64_t peak() const;
   std::int64_t peak(BufferClass cls) const;
   void reset_peaks();
+  // Highest of what libraries took for themselves; in no class and not in the total.
+  std::int64_t library_peak() const;
+  // Highest total since the last begin_window(): what one op needed. Independent of reset_peaks().
+  void begin_window();
+  std::int64_t window_peak() const;
   void set_listener(Listener listener);  // empty: none
 
   void add(BufferClass cls, std::int64_t delta);
   void move(BufferClass from, BufferClass to, std::int64_t bytes);  // the total does not change
+  void add_library(std::int64_t delta);
 
  private:
   struct State;
@@ -56,6 +63,17 @@ class MeterScope {
 
  private:
   std::shared_ptr<MemoryMeter> previous_;
+};
+
+// Allocations of this thread are a product's own scratch while this lives. Held around the calls of
+// matrix products only, whose outputs exist already: oneDNN packs bf16 operands into buffers of its
+// own, below 2 MiB whatever the sizes (a device profile's `reserved` covers them).
+class LibraryScope {
+ public:
+  LibraryScope();
+  ~LibraryScope();
+  LibraryScope(const LibraryScope&) = delete;
+  LibraryScope& operator=(const LibraryScope&) = delete;
 };
 
 // Moves a tensor's storage to another class (an allocation begins as kWorkspace). Does nothing for

@@ -1,7 +1,9 @@
 // The table of primitive bodies, one row a kind, and the helpers they share.
 #include "engine/torch/primitives.h"
 
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/amax.h>
+#include <ATen/ops/baddbmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
@@ -10,6 +12,7 @@
 #include <ATen/ops/sum.h>
 
 #include "engine/torch/compat.h"
+#include "engine/torch/metered_allocator.h"
 #include "engine/torch/primitives_bodies.h"
 
 namespace orrery::engine {
@@ -77,11 +80,23 @@ at::Tensor carve(const at::Tensor& flat, at::IntArrayRef shape) {
 }
 
 void mm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  const LibraryScope scope;
   at::mm_out(out, a, b);
 }
 
 void bmm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  const LibraryScope scope;
   at::bmm_out(out, a, b);
+}
+
+void add_mm_to(at::Tensor sum, const at::Tensor& a, const at::Tensor& b) {
+  const LibraryScope scope;
+  at::addmm_out(sum, sum, a, b);
+}
+
+void add_bmm_to(at::Tensor sum, const at::Tensor& a, const at::Tensor& b) {
+  const LibraryScope scope;
+  sum.baddbmm_(a, b);
 }
 
 void mul_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {

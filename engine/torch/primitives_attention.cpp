@@ -3,7 +3,6 @@
 // FlashAttention, algorithm 4). Heads of one key-value head are rows of one product: k and v are
 // never repeated. Buffers have the size of the worst case, one document that spans the sequence, so
 // that memory does not depend on the data.
-#include <ATen/ops/baddbmm.h>
 #include <ATen/ops/ones.h>
 
 #include <cmath>
@@ -158,7 +157,7 @@ struct Gradients {
   void add_product(const Shape& s, const at::Tensor& sum, const at::Tensor& a,
                    const at::Tensor& b) const {
     if (!s.mixed) {
-      sum.baddbmm_(a.transpose(1, 2), b);
+      add_bmm_to(sum, a.transpose(1, 2), b);
       return;
     }
     const at::Tensor low = carve(low_product, sum.sizes());

@@ -51,9 +51,13 @@ std::int64_t slice_of(const Block& block, ValueId id);
 // The first elements of a flat buffer as a contiguous tensor of `shape`.
 at::Tensor carve(const at::Tensor& flat, at::IntArrayRef shape);
 
-// out-of-place results into `out`, which may be a temporary view.
+// out-of-place results into `out`, which may be a temporary view. Operands of products are such
+// that libtorch copies none of them: contiguous, or the transpose of contiguous.
 void mm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
 void bmm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
+// sum += a b.
+void add_mm_to(at::Tensor sum, const at::Tensor& a, const at::Tensor& b);
+void add_bmm_to(at::Tensor sum, const at::Tensor& a, const at::Tensor& b);
 void mul_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
 void sum_to(at::Tensor out, const at::Tensor& a, std::int64_t dim, bool keepdim);
 void amax_to(at::Tensor out, const at::Tensor& a, std::int64_t dim, bool keepdim);

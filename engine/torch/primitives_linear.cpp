@@ -1,9 +1,7 @@
 // Products with a parameter: embedding, linear, grouped linear. A weight's gradient is added to the
 // unit's buffer: in place by the product itself where dtypes agree, else through a slice.
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/index_add.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/mm.h>
 
 #include "engine/torch/compat.h"
 #include "engine/torch/primitives_bodies.h"
@@ -15,8 +13,7 @@ namespace {
 void add_weight_grad(const at::Tensor& grad, const at::Tensor& dy, const at::Tensor& x,
                      std::int64_t slice) {
   if (grad.scalar_type() == dy.scalar_type()) {
-    at::Tensor out = grad;
-    at::addmm_out(out, grad, dy.t(), x);
+    add_mm_to(grad, dy.t(), x);
     return;
   }
   const std::int64_t n = grad.size(0), k = grad.size(1), rows = dy.size(0);
