@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/table.h"
+#include "core/quantity.h"
 #include "tracer/analysis.h"
 
 namespace orrery::cli {
@@ -15,6 +16,15 @@ bool is_text_column(const Table& table, std::size_t column) {
     if (std::holds_alternative<std::string>(row[column])) return true;
   }
   return false;
+}
+
+// Bytes read better with a prefix; --json has them whole.
+std::string text_of(const std::string& column, const Cell& cell) {
+  const auto* whole = std::get_if<std::int64_t>(&cell);
+  if (column.ends_with("_bytes") && whole != nullptr && *whole >= 0) {
+    return format_bytes(Bytes(*whole));
+  }
+  return to_text(cell);
 }
 
 void print(const Table& table, bool all, Output& out) {
@@ -31,7 +41,9 @@ void print(const Table& table, bool all, Output& out) {
   const std::size_t shown = all ? table.rows.size() : std::min(table.rows.size(), kRowsShown);
   for (std::size_t r = 0; r < shown; ++r) {
     std::vector<std::string> cells;
-    for (const Cell& cell : table.rows[r]) cells.push_back(to_text(cell));
+    for (std::size_t i = 0; i < table.columns.size(); ++i) {
+      cells.push_back(text_of(table.columns[i], table.rows[r][i]));
+    }
     text.row(std::move(cells));
   }
   out.line(text.text());

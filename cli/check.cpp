@@ -129,9 +129,8 @@ Result<int> run(const Arguments& arguments, Output& out) {
       all.problems.insert(all.problems.end(), verdict.error.problems.begin(),
                           verdict.error.problems.end());
     }
-    table.row(
-        {path, verdict.kind, count == 0 ? "ok" : "bad",
-         count == 0 ? verdict.about : fmt::format("{} problem{}", count, count == 1 ? "" : "s")});
+    table.row({path, verdict.kind, count == 0 ? "ok" : "bad",
+               count == 0 ? verdict.about : plural(count, "problem")});
     files.push(to_json(verdict));
   }
   out.line(table.text(0));

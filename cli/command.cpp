@@ -35,9 +35,12 @@ struct Targets {
 
 void declare(const Command& command, CLI::App& app, Targets& targets) {
   for (const Positional& positional : command.positionals) {
-    CLI::Option* added =
-        app.add_option(std::string(positional.name), targets.values.emplace_back());
-    added->expected(0, positional.many ? 10000 : 1);
+    std::vector<std::string>& values = targets.values.emplace_back();
+    const std::string name(positional.name);
+    // A vector would take every word that follows.
+    const auto take_one = [&values](const std::string& word) { values = {word}; };
+    CLI::Option* added = positional.many ? app.add_option(name, values)
+                                         : app.add_option_function<std::string>(name, take_one);
     targets.positionals.push_back(added);
   }
   for (const Option& option : command.options) {
@@ -154,7 +157,12 @@ Result<Arguments> parse_arguments(const Command& command, const std::vector<std:
                      usage_hint(command));
   }
   std::vector<Problem> problems;
-  for (const std::string& word : app.remaining()) problems.push_back(unknown_word(command, word));
+  bool after_unknown = false;  // what follows an unknown option may be its value
+  for (const std::string& word : app.remaining()) {
+    const bool option = word.starts_with('-');
+    if (option || !after_unknown) problems.push_back(unknown_word(command, word));
+    after_unknown = option;
+  }
   TRY(Arguments arguments, collect(command, targets, std::move(problems)));
   arguments.set("json", {}, json);
   return arguments;

@@ -112,6 +112,7 @@ std::string bytes_of(double bytes) {
 
 // A difference that may be negative.
 std::string signed_time(double seconds) {
+  if (seconds == 0) return "0 s";
   return (seconds < 0 ? "-" : "+") + time_of(std::abs(seconds));
 }
 

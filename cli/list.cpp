@@ -139,7 +139,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   for (const Kind& kind : kinds()) {
     if (kind.name != what) continue;
     TRY(const std::vector<Row> rows, kind.rows());
-    TextTable table({{"name"}, {""}});
+    TextTable table({{""}, {""}});
     Json items = Json::array();
     for (const Row& row : rows) {
       table.row({row.name, row.about});

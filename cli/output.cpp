@@ -126,7 +126,11 @@ std::string percent(double fraction) {
 std::string signed_percent(double fraction) {
   if (!std::isfinite(fraction)) return "-";
   const double tenths = std::round(fraction * 1000);
-  return fmt::format("{:+.1f} %", tenths == 0 ? 0.0 : tenths / 10);
+  return tenths == 0 ? "0.0 %" : fmt::format("{:+.1f} %", tenths / 10);
+}
+
+std::string plural(std::size_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 Json versioned() {

@@ -46,6 +46,9 @@ std::string shell_line(const std::vector<std::string>& words);
 std::string percent(double fraction);
 std::string signed_percent(double fraction);
 
+// "1 role", "2 roles"
+std::string plural(std::size_t count, std::string_view noun);
+
 // A document of this house: {"schema_version": 1}.
 Json versioned();
 

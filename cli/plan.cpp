@@ -69,25 +69,26 @@ void say_next(const Plan& plan, const std::string& path, Output& out) {
   }
 }
 
+Result<planner::Outcome> search(planner::Request request, Output& out) {
+  Progress progress("plans searched", out.terminal_err());
+  request.progress = [&](std::int64_t done, std::int64_t all) { progress.update(done, all); };
+  return planner::plan(request);
+}
+
 Result<int> run(const Arguments& arguments, Output& out) {
   TRY(planner::Request request, read_request(arguments));
+  const std::string job =
+      request.model.name + " on " + request.cluster.name + " with " + request.workload.name;
   // In --json the document is the result: a file only where one is asked for.
   const std::string path = arguments.text("out");
   const bool writes = arguments.has("out") || !out.json();
   if (writes) TRY_OK(check_output(path));
-  Result<planner::Outcome> planned = [&] {
-    Progress progress("plans searched", out.terminal_err());
-    request.progress = [&](std::int64_t done, std::int64_t all) { progress.update(done, all); };
-    return planner::plan(request);
-  }();
-  TRY(const planner::Outcome found, std::move(planned));
+  TRY(const planner::Outcome found, search(std::move(request), out));
   if (!found.best) {
     print_infeasible(found, out);
     out.document(infeasible_json(found));
-    out.error(Error::of(ErrorCode::kInfeasible, "orrery plan",
-                        "no plan of " + request.model.name + " on " + request.cluster.name +
-                            " with " + request.workload.name + " fits",
-                        found.shortage ? found.shortage->advice : ""));
+    out.error(Error::of(ErrorCode::kInfeasible, "orrery plan", "no plan of " + job + " fits",
+                        out.json() && found.shortage ? found.shortage->advice : ""));
     return static_cast<int>(ErrorCode::kInfeasible);
   }
   const Json json = to_json(*found.best);

@@ -79,8 +79,8 @@ void print_prediction(const Prediction& predicted, const Cluster& cluster, Outpu
   TextTable facts({{""}, {""}});
   facts.row({"step", fmt::format("{}  ({} to {})", format_seconds(predicted.step),
                                  format_seconds(predicted.p10), format_seconds(predicted.p90))});
-  facts.row({"speed", fmt::format("{} tokens/s, {} of the peak FLOPs",
-                                  format_count(predicted.tokens_per_s), percent(predicted.mfu))});
+  facts.row({"speed", fmt::format("{} tokens/s, {} MFU", format_count(predicted.tokens_per_s),
+                                  percent(predicted.mfu))});
   facts.row({"memory", fmt::format("{} of {} a device ({})", format_bytes(predicted.peak),
                                    format_bytes(usable), gap_text(predicted.peak, usable))});
   out.line(facts.text());

@@ -13,7 +13,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <thread>
 
 #include "cli/process_tree.h"
@@ -210,7 +209,7 @@ class Watch {
       look_ = now + std::chrono::seconds(1);
       look_for_the_dead(now);
     }
-    if (deadline_ && now >= *deadline_) {
+    if (now >= deadline_) {
       end_.stuck = !end_.interrupted;
       ::kill(-child_, SIGKILL);
     }
@@ -221,7 +220,7 @@ class Watch {
   void look_for_the_dead(Clock::time_point now) {
     const std::size_t alive = living_children(child_);
     most_ = std::max(most_, alive);
-    if (alive < most_ && !deadline_) deadline_ = now + spec_.straggle;
+    if (alive < most_) deadline_ = std::min(deadline_, now + spec_.straggle);
   }
 
   pid_t child_;
@@ -229,7 +228,7 @@ class Watch {
   ChildEnd end_;
   int passed_ = 0;
   std::size_t most_ = 0;
-  std::optional<Clock::time_point> deadline_;
+  Clock::time_point deadline_ = Clock::time_point::max();
   Clock::time_point look_ = Clock::now() + std::chrono::seconds(1);
 };
 

@@ -30,19 +30,30 @@ std::string pad(const std::string& text, std::size_t width, Align align) {
   return align == Align::kRight ? blank + text : text + blank;
 }
 
-// Takes from the widest left-aligned column until the line fits.
-void shrink(std::vector<std::size_t>& widths, const std::vector<TextTable::Column>& columns,
+// Takes from the widest column that may yield until the line fits.
+void shrink(std::vector<std::size_t>& widths, const std::vector<std::size_t>& narrowest,
             std::size_t room) {
   const std::size_t gaps = kGap * (widths.size() - 1);
   while (std::accumulate(widths.begin(), widths.end(), gaps) > room) {
     std::size_t widest = widths.size();
     for (std::size_t i = 0; i < widths.size(); ++i) {
-      if (columns[i].align == Align::kRight || widths[i] <= kNarrowest) continue;
+      if (widths[i] <= narrowest[i]) continue;
       if (widest == widths.size() || widths[i] > widths[widest]) widest = i;
     }
     if (widest == widths.size()) return;
     --widths[widest];
   }
+}
+
+// Where a line of at most `limit` bytes may end: at a space, else before '_' or behind '/'.
+std::size_t cut_of(std::string_view text, std::size_t limit) {
+  // A space right behind the limit is a fine place too.
+  std::size_t cut = text.substr(0, limit + 1).rfind(' ');
+  if (cut != std::string_view::npos && cut > 0) return cut;
+  cut = text.substr(0, limit + 1).rfind('_');
+  if (cut != std::string_view::npos && cut > 0) return cut;
+  cut = text.substr(0, limit).rfind('/');
+  return cut != std::string_view::npos && cut > 0 ? cut + 1 : limit;
 }
 
 std::string without_trailing_spaces(std::string line) {
@@ -61,13 +72,9 @@ std::size_t display_width(std::string_view text) {
 std::vector<std::string> wrap(std::string_view text, std::size_t width) {
   std::vector<std::string> lines;
   while (display_width(text) > width) {
-    const std::size_t limit = bytes_of(text, width);
-    // A space right behind the limit is a fine place too.
-    std::size_t cut = text.substr(0, limit + 1).rfind(' ');
-    const bool at_space = cut != std::string_view::npos && cut > 0;
-    if (!at_space) cut = limit;
+    const std::size_t cut = cut_of(text, bytes_of(text, width));
     lines.push_back(without_trailing_spaces(std::string(text.substr(0, cut))));
-    text.remove_prefix(at_space ? cut + 1 : cut);
+    text.remove_prefix(text[cut] == ' ' ? cut + 1 : cut);
   }
   lines.emplace_back(text);
   return lines;
@@ -80,6 +87,17 @@ TextTable::TextTable(std::vector<Column> columns) : columns_(std::move(columns))
 void TextTable::row(std::vector<std::string> cells) {
   CHECK(cells.size() == columns_.size(), "a row has one cell a column");
   rows_.push_back(std::move(cells));
+}
+
+// Figures stay whole: only the titles of their columns wrap.
+std::vector<std::size_t> TextTable::narrowest() const {
+  std::vector<std::size_t> widths(columns_.size(), kNarrowest);
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    if (columns_[i].align == Align::kLeft) continue;
+    widths[i] = 3;
+    for (const auto& row : rows_) widths[i] = std::max(widths[i], display_width(row[i]));
+  }
+  return widths;
 }
 
 std::string TextTable::text(std::size_t indent) const {
@@ -97,7 +115,7 @@ std::string TextTable::text(std::size_t indent) const {
       widths[i] = std::max(widths[i], display_width(row[i]));
     }
   }
-  shrink(widths, columns_, kTerminalColumns - indent);
+  shrink(widths, narrowest(), kTerminalColumns - indent);
   std::string out;
   for (const auto& row : rows) {
     std::vector<std::vector<std::string>> cells;

@@ -27,6 +27,8 @@ class TextTable {
   std::string text(std::size_t indent = 2) const;
 
  private:
+  std::vector<std::size_t> narrowest() const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

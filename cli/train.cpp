@@ -221,8 +221,8 @@ Json report_json(const Job& job, const Outcome& outcome) {
 void print(const Job& job, const Outcome& outcome, Output& out) {
   if (!outcome.steps.empty()) {
     const double error = outcome.predicted_s / outcome.measured_s - 1;
-    out.line(fmt::format("\n{} steps: loss {:.4f} -> {:.4f}; step {} measured, {} predicted ({})",
-                         outcome.steps.size(), outcome.steps.front().loss,
+    out.line(fmt::format("\n{}: loss {:.4f} -> {:.4f}; step {} measured, {} predicted ({})",
+                         plural(outcome.steps.size(), "step"), outcome.steps.front().loss,
                          outcome.steps.back().loss, format_seconds(Seconds(outcome.measured_s)),
                          format_seconds(Seconds(outcome.predicted_s)), signed_percent(error)));
   }
