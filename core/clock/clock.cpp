@@ -17,7 +17,8 @@ namespace {
 constexpr std::int64_t kFullRate = 1000;
 
 std::int64_t slowed_rate(double slowdown) {
-  CHECK(slowdown >= 1 && std::isfinite(slowdown), "a slowdown below one: " + std::to_string(slowdown));
+  CHECK(slowdown >= 1 && std::isfinite(slowdown),
+        "a slowdown below one: " + std::to_string(slowdown));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(kFullRate / slowdown)));
 }
 

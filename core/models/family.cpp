@@ -17,16 +17,15 @@ constexpr Family kFamilies[] = {
 }  // namespace
 
 const Family& family_of(const Model& model) {
-  const Family* found = std::find_if(std::begin(kFamilies), std::end(kFamilies), [&](auto& f) {
-    return model.model_type == f.model_type;
-  });
+  const Family* found = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+                                     [&](auto& f) { return model.model_type == f.model_type; });
   CHECK(found != std::end(kFamilies), "no family for model_type " + model.model_type);
   return *found;
 }
 
 DType gradient_dtype(const Model& model, const BlockShape& shape, const std::string& unit) {
-  const bool many_uses = (unit == "head" && loss_chunks(shape) > 1) ||
-                         (unit == "embed" && model.tied_head);
+  const bool many_uses =
+      (unit == "head" && loss_chunks(shape) > 1) || (unit == "embed" && model.tied_head);
   return many_uses ? shape.master : shape.compute;
 }
 

@@ -15,14 +15,14 @@ namespace orrery {
 
 // What decides the shapes of the blocks of one micro-batch on one rank.
 struct BlockShape {
-  std::int64_t sequences = 1;        // of the micro-batch
+  std::int64_t sequences = 1;  // of the micro-batch
   std::int64_t sequence_tokens = 1;
   std::int64_t global_sequences = 1;  // of the step, in the world: scale of the balancing loss
   std::int64_t world = 1;
-  std::int64_t accumulation = 1;      // micro-batches a step
+  std::int64_t accumulation = 1;  // micro-batches a step
   std::int64_t ep = 1;
-  std::int64_t attention_query = 0;   // query rows of one attention chunk; 0: all at once
-  std::int64_t loss_tokens = 0;       // rows of one loss chunk; 0: all at once
+  std::int64_t attention_query = 0;  // query rows of one attention chunk; 0: all at once
+  std::int64_t loss_tokens = 0;      // rows of one loss chunk; 0: all at once
   DType compute = DType::kFloat32;
   DType master = DType::kFloat32;
   BalanceScope balance_scope = BalanceScope::kSequence;

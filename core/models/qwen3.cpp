@@ -8,7 +8,9 @@
 namespace orrery {
 namespace {
 
-SizeExpr rows_of(std::int64_t n) { return SizeExpr::constant(n); }
+SizeExpr rows_of(std::int64_t n) {
+  return SizeExpr::constant(n);
+}
 
 // The statistics of the router are kept in fp32 (fp64 when the model computes in fp64).
 DType stats_dtype(DType compute) {
@@ -161,8 +163,7 @@ Block router_block(const Model& m, const BlockShape& s, bool replay) {
   const ValueId n = b.norm("normed", x1, "post_norm", m.hidden, m.hidden, m.rms_eps);
   const ValueId logits = b.linear("logits", n, "router", m.experts, m.hidden);
   const ValueId weights = b.value("weights", m.top_k);
-  const ValueId prob_sum =
-      b.block.add("prob_sum", rows_of(balance_rows(s)), m.experts, stats);
+  const ValueId prob_sum = b.block.add("prob_sum", rows_of(balance_rows(s)), m.experts, stats);
   std::vector<ValueId> outputs;
   ValueId counts = -1, expert_counts = -1;
   if (!replay) {

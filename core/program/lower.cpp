@@ -14,7 +14,9 @@
 namespace orrery {
 namespace {
 
-std::int32_t narrow(std::int64_t value) { return static_cast<std::int32_t>(value); }
+std::int32_t narrow(std::int64_t value) {
+  return static_cast<std::int32_t>(value);
+}
 
 std::int32_t add_block(Role& role, const Block& block) {
   if (block.prims.empty()) return -1;
@@ -231,6 +233,8 @@ VarBase Lowering::vars_of(std::int32_t m, std::int64_t layer) const {
   return vars;
 }
 
-Program lower(const Plan& plan) { return Lowering(plan).run(); }
+Program lower(const Plan& plan) {
+  return Lowering(plan).run();
+}
 
 }  // namespace orrery

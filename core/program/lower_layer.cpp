@@ -7,7 +7,7 @@ namespace orrery {
 
 BufferId Lowering::embed_forward(std::int32_t m) {
   return call({block_ids_.embed, "embed", Phase::kForward, m, vars_of(m), {embed_unit_}},
-       {ids_[static_cast<std::size_t>(m)]}, true)[0];
+              {ids_[static_cast<std::size_t>(m)]}, true)[0];
 }
 
 void Lowering::embed_backward(std::int32_t m, BufferId d_x) {
@@ -20,17 +20,16 @@ BufferId Lowering::forward(std::int32_t m, std::int64_t layer, BufferId x, bool 
   const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
   const VarBase vars = vars_of(m, layer);
   s.x = x;
-  const auto attended = call({block_ids_.attention, layer_path(layer) + "/attn", Phase::kForward, m,
-                              vars, {unit}},
-                             {x}, tape);
+  const auto attended =
+      call({block_ids_.attention, layer_path(layer) + "/attn", Phase::kForward, m, vars, {unit}},
+           {x}, tape);
   s.x1 = attended[0];
   s.attention_tape = attended[1];
   if (is_moe(layer)) {
     return moe_forward(m, layer, tape);
   }
-  const auto out = call({block_ids_.mlp, layer_path(layer) + "/mlp", Phase::kForward, m, vars,
-                         {unit}},
-                        {s.x1}, tape);
+  const auto out = call(
+      {block_ids_.mlp, layer_path(layer) + "/mlp", Phase::kForward, m, vars, {unit}}, {s.x1}, tape);
   s.mlp_tape = out[1];
   return out[0];
 }
@@ -39,18 +38,18 @@ void Lowering::recompute(std::int32_t m, std::int64_t layer) {
   LayerState& s = state(layer);
   const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
   const VarBase vars = vars_of(m, layer);
-  const auto attended = call({block_ids_.attention, layer_path(layer) + "/attn", Phase::kRecompute,
-                              m, vars, {unit}},
-                             {s.x}, true);
+  const auto attended =
+      call({block_ids_.attention, layer_path(layer) + "/attn", Phase::kRecompute, m, vars, {unit}},
+           {s.x}, true);
   s.x1 = attended[0];
   s.attention_tape = attended[1];
   if (is_moe(layer)) {
     moe_recompute(m, layer);
     return;
   }
-  const auto out = call({block_ids_.mlp, layer_path(layer) + "/mlp", Phase::kRecompute, m, vars,
-                         {unit}},
-                        {s.x1}, true);
+  const auto out =
+      call({block_ids_.mlp, layer_path(layer) + "/mlp", Phase::kRecompute, m, vars, {unit}}, {s.x1},
+           true);
   s.mlp_tape = out[1];
 }
 
@@ -62,13 +61,13 @@ BufferId Lowering::backward(std::int32_t m, std::int64_t layer, BufferId d_x2) {
   if (is_moe(layer)) {
     d_x1 = moe_backward(m, layer, d_x2);
   } else {
-    d_x1 = call_backward({block_ids_.mlp, layer_path(layer) + "/mlp", Phase::kBackward, m, vars,
-                          {unit}},
-                         {d_x2}, s.mlp_tape, {s.x1}, {}, {})[0];
+    d_x1 = call_backward(
+        {block_ids_.mlp, layer_path(layer) + "/mlp", Phase::kBackward, m, vars, {unit}}, {d_x2},
+        s.mlp_tape, {s.x1}, {}, {})[0];
   }
-  return call_backward({block_ids_.attention, layer_path(layer) + "/attn", Phase::kBackward, m,
-                        vars, {unit}},
-                       {d_x1}, s.attention_tape, {s.x}, {s.x1}, {})[0];
+  return call_backward(
+      {block_ids_.attention, layer_path(layer) + "/attn", Phase::kBackward, m, vars, {unit}},
+      {d_x1}, s.attention_tape, {s.x}, {s.x1}, {})[0];
 }
 
 // Chunked loss: one forward+backward op a chunk, after the global count of labels.

@@ -41,8 +41,8 @@ BufferId Lowering::moe_forward(std::int32_t m, std::int64_t layer, bool tape) {
   const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
   const VarBase vars = vars_of(m, layer);
   s.router_block = block_ids_.router;
-  const auto routed = call({block_ids_.router, path + "router", Phase::kForward, m, vars, {unit}},
-                           {s.x1}, tape);
+  const auto routed =
+      call({block_ids_.router, path + "router", Phase::kForward, m, vars, {unit}}, {s.x1}, tape);
   s.rows = routed[0];
   s.weights = routed[1];
   s.prob_sum = routed[2];
@@ -61,14 +61,15 @@ BufferId Lowering::moe_forward(std::int32_t m, std::int64_t layer, bool tape) {
     add(std::move(sum));
   }
   const bool exchanged = plan_.layout.ep > 1;
-  Op counts = op(OpKind::kExchangeCounts, Phase::kForward,
-                 exchanged ? Lane::kEp : Lane::kCompute, path + "counts", m);
+  Op counts = op(OpKind::kExchangeCounts, Phase::kForward, exchanged ? Lane::kEp : Lane::kCompute,
+                 path + "counts", m);
   counts.vars = vars;
   counts.group = groups_.ep;
   counts.host_sync = true;
   counts.in = {s.expert_counts};
-  s.received = buffer(counts.path + "/mb." + std::to_string(m), BufferClass::kActivation,
-                      SizeExpr::constant(plan_.layout.ep), role_.route.local_experts, DType::kInt64);
+  s.received =
+      buffer(counts.path + "/mb." + std::to_string(m), BufferClass::kActivation,
+             SizeExpr::constant(plan_.layout.ep), role_.route.local_experts, DType::kInt64);
   counts.out = {s.received};
   add(std::move(counts));
   if (balanced && !global) balance(m, layer);
@@ -85,8 +86,13 @@ void Lowering::moe_experts(std::int32_t m, std::int64_t layer, Phase phase, bool
   LayerState& s = state(layer);
   const std::int32_t unit = expert_units_[static_cast<std::size_t>(layer)];
   s.expert_in = exchange(m, layer, phase, "dispatch", Direction::kDispatch, s.rows);
-  const auto out = call({block_ids_.experts, layer_path(layer) + "/moe/experts", phase, m,
-                         vars_of(m, layer), {unit}, s.received},
+  const auto out = call({block_ids_.experts,
+                         layer_path(layer) + "/moe/experts",
+                         phase,
+                         m,
+                         vars_of(m, layer),
+                         {unit},
+                         s.received},
                         {s.expert_in}, tape);
   s.expert_out = out[0];
   s.experts_tape = out[1];
@@ -97,8 +103,12 @@ void Lowering::moe_recompute(std::int32_t m, std::int64_t layer) {
   LayerState& s = state(layer);
   const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
   s.router_block = block_ids_.router_replay;
-  const auto routed = call({block_ids_.router_replay, layer_path(layer) + "/moe/router",
-                            Phase::kRecompute, m, vars_of(m, layer), {unit}},
+  const auto routed = call({block_ids_.router_replay,
+                            layer_path(layer) + "/moe/router",
+                            Phase::kRecompute,
+                            m,
+                            vars_of(m, layer),
+                            {unit}},
                            {s.x1, s.ids, s.order}, true);
   s.rows = routed[0];
   s.weights = routed[1];
@@ -116,15 +126,14 @@ BufferId Lowering::moe_backward(std::int32_t m, std::int64_t layer, BufferId d_x
   const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
   const std::int32_t experts = expert_units_[static_cast<std::size_t>(layer)];
   const std::vector<BufferId> merge_in = {s.x1, s.merge_rows, s.weights, s.order};
-  const auto d_merge = call_backward({block_ids_.merge, path + "merge", Phase::kBackward, m, vars,
-                                      {}},
-                                     {d_x2}, s.merge_tape, merge_in, {}, {});
+  const auto d_merge =
+      call_backward({block_ids_.merge, path + "merge", Phase::kBackward, m, vars, {}}, {d_x2},
+                    s.merge_tape, merge_in, {}, {});
   const BufferId d_out =
       exchange(m, layer, Phase::kBackward, "combine", Direction::kDispatch, d_merge[1]);
-  const BufferId d_in =
-      call_backward({block_ids_.experts, path + "experts", Phase::kBackward, m, vars, {experts},
-                     s.received},
-                    {d_out}, s.experts_tape, {s.expert_in}, {s.expert_out}, {})[0];
+  const BufferId d_in = call_backward(
+      {block_ids_.experts, path + "experts", Phase::kBackward, m, vars, {experts}, s.received},
+      {d_out}, s.experts_tape, {s.expert_in}, {s.expert_out}, {})[0];
   reduce(experts, m);
   const BufferId d_rows =
       exchange(m, layer, Phase::kBackward, "dispatch", Direction::kCombine, d_in);

@@ -60,8 +60,8 @@ OpId Lowering::add(Op o) {
   const auto take = [&](BufferId b) {
     if (b < 0) return;
     Buffer& taken = role_.buffers[static_cast<std::size_t>(b)];
-    const bool persistent = taken.cls == BufferClass::kParameterShard ||
-                            taken.cls == BufferClass::kOptimizer;
+    const bool persistent =
+        taken.cls == BufferClass::kParameterShard || taken.cls == BufferClass::kOptimizer;
     if (taken.taken_by < 0 && !persistent) taken.taken_by = id;
   };
   for (const BufferId b : o.out) take(b);
@@ -88,8 +88,8 @@ std::vector<BufferId> Lowering::call(const BlockCall& c, const std::vector<Buffe
   const Block& block = role_.blocks[static_cast<std::size_t>(c.block)];
   const SizeExpr kept = tape ? tape_bytes(block) : SizeExpr{};
   const bool has_tape = kept.c0 > 0 || kept.c1 > 0;
-  Op o = op(has_tape ? OpKind::kForwardTape : OpKind::kForward, c.phase, Lane::kCompute, c.path,
-            c.m);
+  Op o =
+      op(has_tape ? OpKind::kForwardTape : OpKind::kForward, c.phase, Lane::kCompute, c.path, c.m);
   o.block = c.block;
   o.vars = c.vars;
   o.units = c.units;

@@ -17,8 +17,7 @@ void Lowering::gather(std::int32_t u, Phase phase, std::int32_t m) {
   const Unit& unit = role_.units[static_cast<std::size_t>(u)];
   const auto found = gathered_.find(u);
   if (unit.resident || (found != gathered_.end() && found->second >= 0)) return;
-  const std::int32_t shards =
-      program_.groups[static_cast<std::size_t>(unit.shard_group)].size;
+  const std::int32_t shards = program_.groups[static_cast<std::size_t>(unit.shard_group)].size;
   Op o = op(shards > 1 ? OpKind::kAllGather : OpKind::kUnshard, phase,
             shards > 1 ? Lane::kFsdp : Lane::kCompute, unit.name + "/gather", m);
   o.unit = u;

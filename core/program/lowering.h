@@ -129,8 +129,8 @@ class Lowering {
 
   // Units that each segment of a micro-batch's compute needs, in order; see segments in lower.cpp.
   std::vector<std::vector<std::int32_t>> segments_;
-  std::size_t segment_ = 0;  // the one being lowered
-  std::map<std::int32_t, BufferId> gathered_;   // unit -> parameters at hand
+  std::size_t segment_ = 0;                    // the one being lowered
+  std::map<std::int32_t, BufferId> gathered_;  // unit -> parameters at hand
   std::map<std::tuple<std::int32_t, Phase, std::int32_t>, std::int32_t> gathers_;  // how many
   std::map<std::int32_t, BufferId> gradients_;  // unit -> this micro-batch's gradient buffer
   std::map<std::int32_t, BufferId> step_gradients_;

@@ -12,56 +12,88 @@ namespace orrery {
 
 const char* name_of(Phase phase) {
   switch (phase) {
-    case Phase::kData: return "data";
-    case Phase::kForward: return "fwd";
-    case Phase::kRecompute: return "recompute";
-    case Phase::kBackward: return "bwd";
-    case Phase::kOptimizer: return "opt";
+    case Phase::kData:
+      return "data";
+    case Phase::kForward:
+      return "fwd";
+    case Phase::kRecompute:
+      return "recompute";
+    case Phase::kBackward:
+      return "bwd";
+    case Phase::kOptimizer:
+      return "opt";
   }
   CHECK(false, "phase");
 }
 
 const char* name_of(Lane lane) {
   switch (lane) {
-    case Lane::kCompute: return "compute";
-    case Lane::kFsdp: return "fsdp";
-    case Lane::kEp: return "ep";
+    case Lane::kCompute:
+      return "compute";
+    case Lane::kFsdp:
+      return "fsdp";
+    case Lane::kEp:
+      return "ep";
   }
   CHECK(false, "lane");
 }
 
 const char* name_of(OpKind kind) {
   switch (kind) {
-    case OpKind::kLoadBatch: return "load_batch";
-    case OpKind::kCountTokens: return "count_tokens";
-    case OpKind::kForward: return "forward";
-    case OpKind::kForwardTape: return "forward_tape";
-    case OpKind::kBackward: return "backward";
-    case OpKind::kForwardBackward: return "forward_backward";
-    case OpKind::kAllGather: return "all_gather";
-    case OpKind::kUnshard: return "unshard";
-    case OpKind::kReduceScatter: return "reduce_scatter";
-    case OpKind::kAllReduce: return "all_reduce";
-    case OpKind::kExchangeCounts: return "exchange_counts";
-    case OpKind::kAllToAllV: return "all_to_all_v";
-    case OpKind::kAccumulate: return "accumulate";
-    case OpKind::kGradNorm: return "grad_norm";
-    case OpKind::kReduceMetrics: return "reduce_metrics";
-    case OpKind::kOptimizerStep: return "optimizer_step";
+    case OpKind::kLoadBatch:
+      return "load_batch";
+    case OpKind::kCountTokens:
+      return "count_tokens";
+    case OpKind::kForward:
+      return "forward";
+    case OpKind::kForwardTape:
+      return "forward_tape";
+    case OpKind::kBackward:
+      return "backward";
+    case OpKind::kForwardBackward:
+      return "forward_backward";
+    case OpKind::kAllGather:
+      return "all_gather";
+    case OpKind::kUnshard:
+      return "unshard";
+    case OpKind::kReduceScatter:
+      return "reduce_scatter";
+    case OpKind::kAllReduce:
+      return "all_reduce";
+    case OpKind::kExchangeCounts:
+      return "exchange_counts";
+    case OpKind::kAllToAllV:
+      return "all_to_all_v";
+    case OpKind::kAccumulate:
+      return "accumulate";
+    case OpKind::kGradNorm:
+      return "grad_norm";
+    case OpKind::kReduceMetrics:
+      return "reduce_metrics";
+    case OpKind::kOptimizerStep:
+      return "optimizer_step";
   }
   CHECK(false, "op kind");
 }
 
 const char* name_of(BufferClass cls) {
   switch (cls) {
-    case BufferClass::kParameterShard: return "parameter_shard";
-    case BufferClass::kGatheredParameter: return "gathered_parameter";
-    case BufferClass::kGradient: return "gradient";
-    case BufferClass::kOptimizer: return "optimizer";
-    case BufferClass::kActivation: return "activation";
-    case BufferClass::kSaved: return "saved";
-    case BufferClass::kCommunication: return "communication";
-    case BufferClass::kWorkspace: return "workspace";
+    case BufferClass::kParameterShard:
+      return "parameter_shard";
+    case BufferClass::kGatheredParameter:
+      return "gathered_parameter";
+    case BufferClass::kGradient:
+      return "gradient";
+    case BufferClass::kOptimizer:
+      return "optimizer";
+    case BufferClass::kActivation:
+      return "activation";
+    case BufferClass::kSaved:
+      return "saved";
+    case BufferClass::kCommunication:
+      return "communication";
+    case BufferClass::kWorkspace:
+      return "workspace";
   }
   CHECK(false, "buffer class");
 }
@@ -96,8 +128,10 @@ bool is_collective(OpKind kind) {
     case OpKind::kAllReduce:
     case OpKind::kExchangeCounts:
     case OpKind::kAllToAllV:
-    case OpKind::kReduceMetrics: return true;
-    default: return false;
+    case OpKind::kReduceMetrics:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -132,17 +166,22 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
   };
   const auto elements = [&](BufferId b) { return buffer(b).rows.c0 * buffer(b).cols; };
   switch (op.kind) {
-    case OpKind::kCountTokens: return all_reduce_wire(n, 1, 8);
+    case OpKind::kCountTokens:
+      return all_reduce_wire(n, 1, 8);
     case OpKind::kReduceMetrics:
       return all_reduce_wire(n, elements(op.metrics), 8);
-    case OpKind::kAllGather: return all_gather_wire(n, buffer(op.out[0]).bytes.c0 / n);
+    case OpKind::kAllGather:
+      return all_gather_wire(n, buffer(op.out[0]).bytes.c0 / n);
     case OpKind::kReduceScatter:
       return reduce_scatter_wire(n, elements(op.out[0]), size_of(buffer(op.out[0]).dtype));
     case OpKind::kAllReduce:
       return all_reduce_wire(n, elements(op.updates[0]), size_of(buffer(op.updates[0]).dtype));
-    case OpKind::kExchangeCounts: return exchange_counts_wire(n, role.route.local_experts);
-    case OpKind::kAllToAllV: return routed_bytes(program, role, op, rank, binding);
-    default: return {};
+    case OpKind::kExchangeCounts:
+      return exchange_counts_wire(n, role.route.local_experts);
+    case OpKind::kAllToAllV:
+      return routed_bytes(program, role, op, rank, binding);
+    default:
+      return {};
   }
 }
 
@@ -153,8 +192,7 @@ std::int64_t workspace_bytes(const Role& role, const Op& op,
   switch (op.kind) {
     case OpKind::kForward:
     case OpKind::kForwardTape: {
-      const BlockBytes b =
-          forward_bytes(block, op.kind == OpKind::kForwardTape, binding, op.vars);
+      const BlockBytes b = forward_bytes(block, op.kind == OpKind::kForwardTape, binding, op.vars);
       return b.peak - b.outputs - b.saved;
     }
     case OpKind::kBackward: {
@@ -169,7 +207,8 @@ std::int64_t workspace_bytes(const Role& role, const Op& op,
       // A slice of gradients is copied to its place; a whole gradient is the op's output itself.
       return op.row_end > 0 ? peak : peak - b.outputs;
     }
-    default: return 0;
+    default:
+      return 0;
   }
 }
 

@@ -20,22 +20,22 @@ inline constexpr int kNumLanes = 3;
 const char* name_of(Lane lane);
 
 enum class OpKind : std::uint8_t {
-  kLoadBatch,       // the step's rows of tokens, from the data source (host)
-  kCountTokens,     // all-reduce of the label count over the world; host synchronisation
-  kForward,         // a block, without a tape
-  kForwardTape,     // a block, keeping what backward reads
-  kBackward,        // a block's backward
-  kForwardBackward, // a loss block: both, its loss added to the step's metrics
-  kAllGather,       // a unit's shards -> its parameters in compute dtype
-  kUnshard,         // the same for a group of one: a cast, no communication
-  kReduceScatter,   // a unit's gradients -> the shard's, summed over the group
-  kAllReduce,       // a buffer, summed over the group, in place
-  kExchangeCounts,  // rows per expert, all-to-all; host synchronisation
-  kAllToAllV,       // rows between expert ranks; counts from the binding
-  kAccumulate,      // a micro-batch's reduced gradients added to the step's
-  kGradNorm,        // sum of squares of this rank's part, each parameter counted once in the world
-  kReduceMetrics,   // all-reduce of norm, losses and counts over the world; host synchronisation
-  kOptimizerStep,   // clip and AdamW on a unit's shard
+  kLoadBatch,        // the step's rows of tokens, from the data source (host)
+  kCountTokens,      // all-reduce of the label count over the world; host synchronisation
+  kForward,          // a block, without a tape
+  kForwardTape,      // a block, keeping what backward reads
+  kBackward,         // a block's backward
+  kForwardBackward,  // a loss block: both, its loss added to the step's metrics
+  kAllGather,        // a unit's shards -> its parameters in compute dtype
+  kUnshard,          // the same for a group of one: a cast, no communication
+  kReduceScatter,    // a unit's gradients -> the shard's, summed over the group
+  kAllReduce,        // a buffer, summed over the group, in place
+  kExchangeCounts,   // rows per expert, all-to-all; host synchronisation
+  kAllToAllV,        // rows between expert ranks; counts from the binding
+  kAccumulate,       // a micro-batch's reduced gradients added to the step's
+  kGradNorm,         // sum of squares of this rank's part, each parameter counted once in the world
+  kReduceMetrics,    // all-reduce of norm, losses and counts over the world; host synchronisation
+  kOptimizerStep,    // clip and AdamW on a unit's shard
 };
 const char* name_of(OpKind kind);
 
@@ -87,7 +87,7 @@ struct Op {
   bool host_sync = false;
   VarBase vars;
   std::int64_t row_begin = 0, row_end = 0;  // kForwardBackward: the chunk's rows
-  std::vector<OpId> deps;  // earlier ops of the role that must have ended
+  std::vector<OpId> deps;                   // earlier ops of the role that must have ended
   // Operands, in the order that the kind expects (see below); -1 where one is absent. A buffer is
   // taken by the first op that lists it in `out`, `updates` or `metrics`.
   std::vector<BufferId> in;
@@ -119,8 +119,8 @@ struct Op {
 
 // A parameter of a unit: contiguous in the unit's flat storage, in order.
 struct Param {
-  std::string name;   // "layers.3.q_proj", unique in the model
-  std::string short_name;  // "q_proj", as blocks call it
+  std::string name;                 // "layers.3.q_proj", unique in the model
+  std::string short_name;           // "q_proj", as blocks call it
   std::vector<std::int64_t> shape;  // this rank's: experts come as [local_experts, n, k]
   bool is_norm = false;             // initialised to one; no weight decay
   bool is_expert = false;
@@ -134,8 +134,8 @@ struct Unit {
   std::int32_t shard_group = -1;      // index into Program::groups
   std::int32_t replicate_group = -1;  // ranks that hold the same shard
   bool is_expert = false;
-  bool resident = false;     // never gathered: the shard is the parameter
-  std::int64_t numel = 0;    // unpadded
+  bool resident = false;   // never gathered: the shard is the parameter
+  std::int64_t numel = 0;  // unpadded
   std::int64_t shard_numel = 0;
   DType grad_dtype = DType::kFloat32;  // of the unsharded gradient and its reduce-scatter
   BufferId shard = -1, moment1 = -1, moment2 = -1;  // persistent buffers
@@ -165,10 +165,10 @@ struct Role {
 
 // Numbers of the step that the executor needs beside the ops.
 struct StepConstants {
-  std::int32_t micro_batches = 1;        // gradient accumulation
-  std::int64_t sequences = 1;            // a micro-batch, on one rank
+  std::int32_t micro_batches = 1;  // gradient accumulation
+  std::int64_t sequences = 1;      // a micro-batch, on one rank
   std::int64_t sequence_tokens = 1;
-  std::int64_t global_sequences = 1;     // a step, in the world
+  std::int64_t global_sequences = 1;  // a step, in the world
   DType compute = DType::kFloat32;
   DType master = DType::kFloat32;
 };

@@ -435,6 +435,24 @@ TEST(Lowering, PrefetchMovesGathersOnly) {
   });
 }
 
+// Gathers run `prefetch_depth` segments ahead and no further: so many units are at hand at once,
+// and the two segments that a unit is kept for. A segment has at most two units.
+TEST(Lowering, PrefetchBoundsGatheredParameters) {
+  for_seeds(kSeeds, [](const Plan& plan, const Program& p) {
+    const Role& role = p.roles[0];
+    std::int64_t live = 0, most = 0;
+    for (const Op& op : role.ops) {
+      if (op.kind == OpKind::kAllGather || op.kind == OpKind::kUnshard) ++live;
+      most = std::max(most, live);
+      for (const BufferId b : op.frees) {
+        live -= buffer(role, b).cls == BufferClass::kGatheredParameter ? 1 : 0;
+      }
+    }
+    EXPECT_EQ(live, 0);
+    EXPECT_LE(most, 2 * std::max<std::int64_t>(plan.chunks.prefetch_depth + 1, 3));
+  });
+}
+
 // Memory of the records: every variable has one record, named at its start, of the right length.
 TEST(Lowering, RecordsOfVariablesFit) {
   for_seeds(kSeeds, [](const Plan& plan, const Program& p) {

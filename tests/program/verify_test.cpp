@@ -168,7 +168,7 @@ std::vector<Mutation> order_mutations() {
   };
 }
 
-std::vector<Mutation> memory_mutations() {
+std::vector<Mutation> lifetime_mutations() {
   return {
       {"freed_too_early", "use_after_free", false,
        [](Program&, Role& r) {
@@ -205,6 +205,11 @@ std::vector<Mutation> memory_mutations() {
        [](Program&, Role& r) { ++buffer_at(r, op_at(r, "layer.1/attn", kF).out[0]).taken_by; }},
       {"freed_shard", "free_mismatch", false,
        [](Program&, Role& r) { r.ops.back().frees.push_back(r.units[0].shard); }},
+  };
+}
+
+std::vector<Mutation> write_mutations() {
+  return {
       {"read_before_write", "not_written", false,
        [](Program&, Role& r) {
          op_at(r, "layer.0/attn", kF).in[0] = op_at(r, "layer.2/attn", kF).in[0];
@@ -375,8 +380,11 @@ TEST(Verifier, RefusesBadWorlds) {
 TEST(Verifier, RefusesBadOrder) {
   refuse(order_mutations());
 }
-TEST(Verifier, RefusesBadMemory) {
-  refuse(memory_mutations());
+TEST(Verifier, RefusesBadLifetimes) {
+  refuse(lifetime_mutations());
+}
+TEST(Verifier, RefusesBadWrites) {
+  refuse(write_mutations());
 }
 TEST(Verifier, RefusesBadSizes) {
   refuse(size_mutations());
@@ -387,8 +395,8 @@ TEST(Verifier, RefusesBadUnits) {
 
 TEST(Verifier, EveryRuleHasAMutation) {
   std::set<std::string> tested;
-  for (const auto& table : {world_mutations(), order_mutations(), memory_mutations(),
-                            size_mutations(), unit_mutations()}) {
+  for (const auto& table : {world_mutations(), order_mutations(), lifetime_mutations(),
+                            write_mutations(), size_mutations(), unit_mutations()}) {
     for (const Mutation& m : table) tested.insert(m.rule);
   }
   const std::set<std::string> rules = {"unique_key",
