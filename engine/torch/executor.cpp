@@ -81,6 +81,7 @@ Result<StepResult> ExecutorImpl::run_step(std::int32_t step, const std::vector<M
   updated_ = true;
   binding_ = {rank_, step, std::vector<std::int64_t>(static_cast<std::size_t>(role_.num_vars), 0)};
   meter_->reset_peaks();
+  workspace_peak_ = 0;
   result.start_ns = now_ns();
   const Status status = walk(batch);
   if (!status.ok()) {
@@ -143,6 +144,9 @@ Status ExecutorImpl::run_compute(OpId id, const std::vector<MicroBatch>& batch) 
   const std::int64_t enqueued = now_ns();
   for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
   const std::int64_t started = now_ns();
+  const std::int64_t live = meter_->live();
+  op_taken_ = 0;
+  meter_->begin_window();
   const Status ran = guarded("", [&]() -> Status {
     switch (op.kind) {
       case OpKind::kLoadBatch:
@@ -181,6 +185,7 @@ Status ExecutorImpl::run_compute(OpId id, const std::vector<MicroBatch>& batch) 
     return Ok{};
   });
   if (!ran.ok()) return ran.error();
+  workspace_peak_ = std::max(workspace_peak_, meter_->window_peak() - live - op_taken_);
   trace_.record(Lane::kCompute, SpanEvent{rank_, step_, id, enqueued, started, now_ns()});
   free_buffers(id);
   return Ok{};
@@ -224,8 +229,12 @@ void ExecutorImpl::end_step(StepResult& result) {
   result.updated = updated_;
   trace_.record(Lane::kCompute, PeakEvent{rank_, step_, -1, meter_->peak()});
   for (std::int32_t c = 0; c < kNumBufferClasses; ++c) {
-    trace_.record(Lane::kCompute,
-                  PeakEvent{rank_, step_, c, meter_->peak(static_cast<BufferClass>(c))});
+    // An allocation is workspace until its op ends and says what it became; so the meter's own peak
+    // of that class holds outputs too, and the need beyond them is what the walk measured.
+    const auto cls = static_cast<BufferClass>(c);
+    const std::int64_t peak =
+        cls == BufferClass::kWorkspace ? workspace_peak_ : meter_->peak(cls);
+    trace_.record(Lane::kCompute, PeakEvent{rank_, step_, c, peak});
   }
   trace_.binding(binding_);
   trace_.step({rank_, step_, result.start_ns, result.end_ns, result.loss, result.balance_loss,
@@ -250,7 +259,9 @@ void ExecutorImpl::put(BufferId b, at::Tensor tensor) {
   slot.bytes = classify(tensor, buffer(b).cls);
   slot.tensor = std::move(tensor);
   record_alloc(b, slot.bytes);
+  op_taken_ += slot.bytes;
   if (options_.observe) {
+    const MeterScope unmetered(nullptr);
     options_.observe(role_.ops[static_cast<std::size_t>(current_)], b, slot.tensor);
   }
 }

@@ -88,6 +88,7 @@ void ExecutorImpl::forward(const Op& op) {
   Slot& slot = slots_[static_cast<std::size_t>(op.out.back())];
   tape->visit([&](const at::Tensor& t) { slot.bytes += classify(t, BufferClass::kSaved); });
   slot.tape = std::move(tape);
+  op_taken_ += slot.bytes;
   record_alloc(op.out.back(), slot.bytes);
 }
 

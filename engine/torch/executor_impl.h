@@ -97,6 +97,8 @@ class ExecutorImpl final : public Executor {
   Binding binding_;
   std::int32_t step_ = 0;
   OpId current_ = 0;
+  std::int64_t op_taken_ = 0;        // bytes of the buffers the current op has taken
+  std::int64_t workspace_peak_ = 0;  // most that an op of this step needed beside its buffers
   std::int64_t updates_ = 0;  // optimizer steps done
   bool updated_ = true;
   std::array<double, 4> result_sums_{};  // loss, balance loss, gradient norm, labels

@@ -100,7 +100,10 @@ void ExecutorImpl::grad_norm(const Op& op) {
   double sum = 0;
   for (std::size_t u = 0; u < op.in.size(); ++u) {
     const at::Tensor& g = value(op.in[u]);
-    if (options_.observe) options_.observe(op, op.in[u], g);
+    if (options_.observe) {
+      const MeterScope unmetered(nullptr);
+      options_.observe(op, op.in[u], g);
+    }
     if (group(role_.units[u].replicate_group).index_of(rank_) != 0) continue;
     sum += g.scalar_type() == at::kDouble ? sum_of_squares(g.data_ptr<double>(), g.numel())
                                           : sum_of_squares(g.data_ptr<float>(), g.numel());

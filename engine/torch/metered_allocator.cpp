@@ -73,7 +73,7 @@ std::size_t index_of(BufferClass cls) {
 struct MemoryMeter::State {
   mutable std::mutex mutex;
   std::array<std::int64_t, kNumBufferClasses> live{}, peak{};
-  std::int64_t total = 0, total_peak = 0;
+  std::int64_t total = 0, total_peak = 0, window_peak = 0;
   std::int64_t library = 0, library_peak = 0;
   Listener listener;
 
@@ -125,6 +125,16 @@ void MemoryMeter::add_library(std::int64_t delta) {
   state_->library_peak = std::max(state_->library_peak, state_->library);
 }
 
+void MemoryMeter::begin_window() {
+  const std::lock_guard lock(state_->mutex);
+  state_->window_peak = state_->total;
+}
+
+std::int64_t MemoryMeter::window_peak() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->window_peak;
+}
+
 void MemoryMeter::set_listener(Listener listener) {
   const std::lock_guard lock(state_->mutex);
   state_->listener = std::move(listener);
@@ -135,6 +145,7 @@ void MemoryMeter::add(BufferClass cls, std::int64_t delta) {
   state_->change(cls, delta);
   state_->total += delta;
   state_->total_peak = std::max(state_->total_peak, state_->total);
+  state_->window_peak = std::max(state_->window_peak, state_->total);
 }
 
 void MemoryMeter::move(BufferClass from, BufferClass to, std::int64_t bytes) {
