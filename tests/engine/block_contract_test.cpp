@@ -43,11 +43,15 @@ using Param = std::tuple<std::string, DType>;
 
 class BlockContract : public testing::TestWithParam<Param> {
  protected:
-  void SetUp() override {
-    at::set_num_threads(1);
-    meter_ = std::make_shared<MemoryMeter>();
-  }
-  std::shared_ptr<MemoryMeter> meter_;
+  void SetUp() override { at::set_num_threads(1); }
+  std::shared_ptr<MemoryMeter> meter_ = std::make_shared<MemoryMeter>();
+};
+
+class BlockContractWide : public testing::Test {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }
+  std::shared_ptr<MemoryMeter> meter_ = std::make_shared<MemoryMeter>();
+  MeterScope scope_{meter_};
 };
 
 std::int64_t bytes_of(const std::vector<at::Tensor>& tensors) {
@@ -110,27 +114,40 @@ void check_backward(const Case& c, MemoryMeter& meter, bool with_seeds) {
   }
 }
 
+void check_case(const Case& c, MemoryMeter& meter) {
+  const auto inputs = input_tensors(c), params = param_tensors(c);
+  for (const bool keep : {false, true}) {
+    Tape tape;
+    const Measure measure(meter);
+    const auto outputs = run_forward(c.block, {inputs, resolver(c.block, params), &c.context,
+                                               keep ? &tape : nullptr})
+                             .value();
+    const BlockBytes counted = forward_bytes(c.block, keep, c.values, c.base);
+    EXPECT_EQ(bytes_of(outputs), counted.outputs);
+    EXPECT_EQ(measure.added(), counted.outputs + counted.saved);
+    expect_bytes(measure.peak(), counted.peak, keep ? "forward with tape" : "forward");
+  }
+  check_backward(c, meter, false);
+  check_backward(c, meter, true);
+  EXPECT_LT(meter.library_peak(), 2 << 20);
+}
+
 TEST_P(BlockContract, MeasuredBytesAreCountedBytes) {
   const auto& [name, dtype] = GetParam();
   const std::uint64_t seeds = name == "random_block" ? 20 : 2;
+  const MeterScope scope(meter_);
   for (std::uint64_t seed = 0; seed < seeds; ++seed) {
-    const Case c = make_contract_case(name, dtype, seed);
-    const MeterScope scope(meter_);
-    const auto inputs = input_tensors(c), params = param_tensors(c);
-    for (const bool keep : {false, true}) {
-      Tape tape;
-      const Measure measure(*meter_);
-      const auto outputs = run_forward(c.block, {inputs, resolver(c.block, params), &c.context,
-                                                 keep ? &tape : nullptr})
-                               .value();
-      const BlockBytes counted = forward_bytes(c.block, keep, c.values, c.base);
-      EXPECT_EQ(bytes_of(outputs), counted.outputs);
-      EXPECT_EQ(measure.added(), counted.outputs + counted.saved);
-      expect_bytes(measure.peak(), counted.peak, keep ? "forward with tape" : "forward");
+    check_case(make_contract_case(name, dtype, seed), *meter_);
+  }
+}
+
+// The same where the bodies go slice by slice.
+TEST_F(BlockContractWide, MeasuredBytesAreCountedBytes) {
+  for (const std::string& name : wide_case_names()) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      SCOPED_TRACE(name);
+      check_case(make_wide_case(name, dtype), *meter_);
     }
-    check_backward(c, *meter_, false);
-    check_backward(c, *meter_, true);
-    EXPECT_LT(meter_->library_peak(), 2 << 20);
   }
 }
 

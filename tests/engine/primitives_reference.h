@@ -67,4 +67,8 @@ Case make_case(const std::string& name, DType dtype, std::uint64_t seed);
 // Blocks of a layer at a size where bytes matter, for the memory contract.
 Case make_contract_case(const std::string& name, DType dtype, std::uint64_t seed);
 
+// Cases so wide that the bodies go through them in several slices.
+std::vector<std::string> wide_case_names();
+Case make_wide_case(const std::string& name, DType dtype);
+
 }  // namespace orrery::engine

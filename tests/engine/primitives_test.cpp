@@ -6,7 +6,10 @@
 #include <ATen/ops/sum.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <random>
 
 #include "engine/torch/compat.h"
 #include "tests/engine/primitives_reference.h"
@@ -109,9 +112,54 @@ TEST_P(Primitives, BackwardEqualsCentralDifferences) {
   EXPECT_EQ(checked == 0, GetParam() == "sort");
 }
 
+// Where a body goes slice by slice: forward as above; backward along one random direction, since
+// there are too many elements for one difference each.
+class Sliced : public testing::TestWithParam<std::string> {};
+
+at::Tensor direction_of(const at::Tensor& x, std::int64_t cols, std::uint64_t seed) {
+  Matrix m(x.numel() / cols, cols);
+  std::mt19937_64 rng(seed);
+  std::normal_distribution<double> normal;
+  for (double& v : m.data) v = normal(rng);
+  return to_tensor(m, DType::kFloat64).view(x.sizes());
+}
+
+void expect_directional(const at::Tensor& x, const at::Tensor& grad, std::int64_t cols,
+                        const std::function<double()>& value) {
+  constexpr double kStep = 1e-5;
+  const at::Tensor direction = direction_of(x, cols, 11);
+  const at::Tensor before = x.clone();
+  x.add_(direction, kStep);
+  const double high = value();
+  x.copy_(before).sub_(direction, kStep);
+  const double low = value();
+  x.copy_(before);
+  const double want = (high - low) / (2 * kStep);
+  const double got = grad.view(x.sizes()).mul(direction).sum().item<double>();
+  EXPECT_NEAR(got, want, 1e-6 * std::max(1.0, std::abs(want)));
+}
+
+TEST_P(Sliced, IsTheSameFunction) {
+  const Case c = make_wide_case(GetParam(), DType::kFloat64);
+  const auto inputs = input_tensors(c), params = param_tensors(c);
+  const auto want = reference_forward(c.block, c.context, c.inputs, c.params);
+  const auto outputs = forward(c, inputs, params);
+  expect_near(outputs[0], want[0], 1e-11, "output");
+  const auto grads = random_grads(c.block, outputs, 3);
+  const BackwardResult got = run_both(c, grads);
+  const auto value = [&] { return objective(c, inputs, params, grads); };
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (got.grads[i].defined()) {
+      expect_directional(inputs[i], got.grads[i], inputs[i].size(1), value);
+    }
+  }
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    expect_directional(params[i], got.param_grads[i], c.block.params[i].shape.back(), value);
+  }
+}
+
 // The case in another dtype, with numbers that this dtype holds exactly.
-std::pair<Case, Case> rounded(const std::string& name, DType dtype, std::uint64_t seed) {
-  Case low = make_case(name, dtype, seed), high = make_case(name, DType::kFloat64, seed);
+std::pair<Case, Case> rounded(Case low, Case high, DType dtype) {
   for (Case* c : {&low, &high}) {
     for (std::size_t i = 0; i < c->inputs.size(); ++i) {
       const Value& v = low.block.values[static_cast<std::size_t>(low.block.inputs[i])];
@@ -120,6 +168,30 @@ std::pair<Case, Case> rounded(const std::string& name, DType dtype, std::uint64_
     for (Matrix& m : c->params) m = to_matrix(to_tensor(m, dtype), m.cols);
   }
   return {low, high};
+}
+
+// Outputs and gradients of a low-precision case against the same case in fp64.
+void expect_near_double(const Case& low, const Case& high, std::uint64_t seed, double tolerance) {
+  const auto grads =
+      random_grads(low.block, forward(low, input_tensors(low), param_tensors(low)), seed);
+  std::vector<at::Tensor> wide;
+  for (const at::Tensor& g : grads) wide.push_back(g.defined() ? g.to(at::kDouble) : g);
+  const BackwardResult got = run_both(low, grads), want = run_both(high, wide);
+  for (std::size_t i = 0; i < got.outputs.size(); ++i) {
+    const std::int64_t cols = got.outputs[i].size(1);
+    expect_near(got.outputs[i], to_matrix(want.outputs[i], cols), tolerance, "output");
+  }
+  for (std::size_t i = 0; i < got.grads.size(); ++i) {
+    if (!got.grads[i].defined()) continue;
+    const std::int64_t cols = got.grads[i].size(1);
+    expect_near(got.grads[i], to_matrix(want.grads[i], cols), tolerance,
+                "gradient of an input " + std::to_string(seed));
+  }
+  for (std::size_t i = 0; i < got.param_grads.size(); ++i) {
+    const std::int64_t cols = low.block.params[i].shape.back();
+    expect_near(got.param_grads[i], to_matrix(want.param_grads[i], cols), tolerance,
+                "gradient of a parameter " + low.block.params[i].name);
+  }
 }
 
 class LowPrecision : public testing::TestWithParam<std::tuple<std::string, DType>> {};
@@ -132,28 +204,15 @@ TEST_P(LowPrecision, IsNearDouble) {
   for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
     // Routing by rounded logits may choose otherwise: another function, not a rounding error.
     if (dtype == DType::kBFloat16 && name == "router_block") continue;
-    const auto [low, high] = rounded(name, dtype, seed);
-    const auto grads =
-        random_grads(low.block, forward(low, input_tensors(low), param_tensors(low)), seed);
-    std::vector<at::Tensor> wide;
-    for (const at::Tensor& g : grads) wide.push_back(g.defined() ? g.to(at::kDouble) : g);
-    const BackwardResult got = run_both(low, grads), want = run_both(high, wide);
-    for (std::size_t i = 0; i < got.outputs.size(); ++i) {
-      const std::int64_t cols = got.outputs[i].size(1);
-      expect_near(got.outputs[i], to_matrix(want.outputs[i], cols), tolerance, "output");
-    }
-    for (std::size_t i = 0; i < got.grads.size(); ++i) {
-      if (!got.grads[i].defined()) continue;
-      const std::int64_t cols = got.grads[i].size(1);
-      expect_near(got.grads[i], to_matrix(want.grads[i], cols), tolerance,
-                  "gradient of an input " + std::to_string(seed));
-    }
-    for (std::size_t i = 0; i < got.param_grads.size(); ++i) {
-      const std::int64_t cols = low.block.params[i].shape.back();
-      expect_near(got.param_grads[i], to_matrix(want.param_grads[i], cols), tolerance,
-                  "gradient of a parameter " + low.block.params[i].name);
-    }
+    const auto [low, high] =
+        rounded(make_case(name, dtype, seed), make_case(name, DType::kFloat64, seed), dtype);
+    expect_near_double(low, high, seed, tolerance);
   }
+}
+TEST_P(Sliced, IsNearDoubleInBFloat16) {
+  const auto [low, high] = rounded(make_wide_case(GetParam(), DType::kBFloat16),
+                                   make_wide_case(GetParam(), DType::kFloat64), DType::kBFloat16);
+  expect_near_double(low, high, 3, 0.06);
 }
 
 std::string name_of_param(const testing::TestParamInfo<std::tuple<std::string, DType>>& info) {
@@ -161,6 +220,8 @@ std::string name_of_param(const testing::TestParamInfo<std::tuple<std::string, D
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Primitives, testing::ValuesIn(case_names()),
+                         [](const auto& named) { return named.param; });
+INSTANTIATE_TEST_SUITE_P(All, Sliced, testing::ValuesIn(wide_case_names()),
                          [](const auto& named) { return named.param; });
 INSTANTIATE_TEST_SUITE_P(All, LowPrecision,
                          testing::Combine(testing::ValuesIn(case_names()),
