@@ -178,6 +178,17 @@ bool within(const Compared& pair, double tolerance) {
   return std::isfinite(pair.error()) && std::abs(pair.error()) <= tolerance;
 }
 
+// The communication that nothing hides in the first side that is a trace.
+void say_next(const Arguments& arguments, Output& out) {
+  for (const char* side : {"B", "A"}) {
+    const Result<bool> trace = is_trace(arguments.text(side));
+    if (!trace.ok() || !trace.value()) continue;
+    return out.next({"orrery", "analyze", arguments.text(side), "exposed"},
+                    "communication that nothing hides");
+  }
+  out.next({"orrery", "explain", arguments.text("B")}, "why this plan won");
+}
+
 Result<int> run(const Arguments& arguments, Output& out) {
   std::optional<double> tolerance;
   if (arguments.has("tolerance")) {
@@ -208,8 +219,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
                          signed_percent(report.peak_bytes.error())));
     return 1;
   }
-  out.next({"orrery", "analyze", arguments.text("B"), "exposed"},
-           "communication that nothing hides");
+  say_next(arguments, out);
   return 0;
 }
 

@@ -21,9 +21,19 @@ struct Row {
   std::string name, about;
 };
 
+// No name at all means that configs/ was not found: the error of looking one up says so.
+Result<std::vector<std::string>> names_in(const std::string& folder) {
+  std::vector<std::string> names = list_configs(folder);
+  if (names.empty()) {
+    TRY(const std::string path, find_config(folder, "any"));
+  }
+  return names;
+}
+
 Result<std::vector<Row>> models() {
   std::vector<Row> rows;
-  for (const std::string& name : list_configs("models")) {
+  TRY(const std::vector<std::string> names, names_in("models"));
+  for (const std::string& name : names) {
     TRY(const Model model, load_model(name));
     const std::string experts =
         model.is_moe() ? fmt::format("; {} of {} experts", model.top_k, model.experts) : "";
@@ -38,7 +48,8 @@ Result<std::vector<Row>> models() {
 
 Result<std::vector<Row>> clusters() {
   std::vector<Row> rows;
-  for (const std::string& name : list_configs("clusters")) {
+  TRY(const std::vector<std::string> names, names_in("clusters"));
+  for (const std::string& name : names) {
     TRY(const Json json, [&]() -> Result<Json> {
       TRY(const std::string path, find_config("clusters", name));
       return Json::load(path);
@@ -61,13 +72,15 @@ Result<std::vector<Row>> clusters() {
 
 Result<std::vector<Row>> devices() {
   std::vector<Row> rows;
-  for (const std::string& name : list_configs("devices")) rows.push_back({name, ""});
+  TRY(const std::vector<std::string> names, names_in("devices"));
+  for (const std::string& name : names) rows.push_back({name, ""});
   return rows;
 }
 
 Result<std::vector<Row>> workloads() {
   std::vector<Row> rows;
-  for (const std::string& name : list_configs("workloads")) {
+  TRY(const std::vector<std::string> names, names_in("workloads"));
+  for (const std::string& name : names) {
     TRY(const Workload workload, load_workload(name));
     rows.push_back({name, fmt::format("{} rows of {} tokens a step: {} tokens; compute {}",
                                       workload.global_sequences, workload.sequence_tokens,

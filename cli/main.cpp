@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/files.h"
 #include "cli/output.h"
 #include "core/quantity.h"
 
@@ -84,6 +85,7 @@ Result<int> run(const std::vector<std::string>& words, Output& out) {
 }
 
 int main_of(const std::vector<std::string>& words) {
+  exit_on_signals();
   Output out(std::find(words.begin(), words.end(), "--json") != words.end());
   const Result<int> code = run(words, out);
   if (!code.ok()) {

@@ -1,0 +1,123 @@
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local
+>
+> qwen3-moe-10m on local-cpu, demo-local (4.1k tokens a step)
+>   layout  fsdp ...
+> ...
+>   step    ... ms  (... to ...)
+>   speed   ... tokens/s, ... MFU
+>   memory  ... of 2.75 GiB a device (... free)
+>
+> memory at the peak of the fullest device
+>   class ...
+> ...
+> search
+>   ... legal plans, ... bounded, ... replayed, in ...
+> ...
+! ...
+! wrote plan.json
+! next: orrery simulate plan.json  # where the step goes
+! next: orrery train plan.json --data DIR  # run it here
+
+$ ls -A
+> plan.json
+
+# The file and the document are the same; --json writes no file that was not asked for.
+$ rm plan.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --json > printed.json; ls -A
+> printed.json
+
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --json -o kept.json > both.json; cmp kept.json both.json; grep -E '^  "(schema_version|inputs|layout|chunks|memory_policy|predicted|runners_up|rejected|proof)"' kept.json | cut -d: -f1
+>   "schema_version"
+>   "inputs"
+>   "layout"
+>   "chunks"
+>   "memory_policy"
+>   "predicted"
+>   "runners_up"
+>   "rejected"
+>   "proof"
+! wrote kept.json
+
+$ rm *.json
+
+# A pin holds.
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --pin ep=2 --json | grep '"ep"' | head -n 1
+>     "ep": 2,
+
+# Names that do not exist: all three at once.
+$ orrery plan --model qwen3-8c --cluster h80x8 --workload pretrain-4
+! error: configs/models: no 'qwen3-8c' here
+!   hint: did you mean 'qwen3-8b'?
+! error: configs/clusters: ...
+!   hint: did you mean 'h800...
+! error: configs/workloads: no 'pretrain-4' here
+!   hint: did you mean 'pretrain-4k'?
+? 3
+
+$ orrery plan --model qwen3-8b --cluster h800x8 --pin epp=2 --pin sp
+! error: --pin: 'epp' cannot be pinned
+!   hint: did you mean ...
+! error: --pin: 'sp' is not NAME=VALUE
+!   hint: for example --pin ep=8
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h800x8 --runners-up many
+! error: --runners-up: 'many' is not a number of its range
+!   hint: a whole number from 0 to 1000
+? 2
+
+# A batch that does not divide; a pin that no rule allows.
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --pin micro_batch=3
+! error: ...
+! ...
+? 4
+
+$ sed 's/"global_sequences": 8/"global_sequences": 6/' "$(dirname "$(command -v orrery)")/../../configs/workloads/demo-local.json" > six.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload ./six.json
+! error: ...
+! ...
+? 4
+
+# 8 GPUs are too few for 235 billion parameters.
+$ orrery plan --model qwen3-235b-a22b --cluster h800x8
+>
+> does not fit: qwen3-235b-a22b on h800x8, pretrain-4k (4.19 M tokens a step)
+>   needed     ... GiB a device, by the plan that needs least
+>   usable     75.6 GiB
+>   short of   ... GiB
+>   that plan  fsdp 8 ...
+> ...
+> its memory at the peak
+> ...
+> what would make it fit
+> ...
+! ...
+! error: orrery plan: no plan of qwen3-235b-a22b on h800x8 with pretrain-4k fits
+? 4
+
+$ orrery plan --model qwen3-235b-a22b --cluster h800x8 --json -o never.json
+> {
+>   "schema_version": 1,
+>   "feasible": false,
+>   "shortage": {
+> ...
+> }
+! ...
+! error: orrery plan: no plan of qwen3-235b-a22b on h800x8 with pretrain-4k fits
+!   hint: ...
+? 4
+
+$ orrery plan --model qwen3-8b --cluster h800x8 -o no/such/folder/plan.json
+! error: no/such/folder/plan.json: there is no folder no/such/folder
+!   hint: mkdir -p no/such/folder
+? 5
+
+# A full disk: no file, and an older one stays as it was.
+$ echo old > plan.json; sh -c 'ulimit -f 1; exec orrery plan --model qwen3-dense-5m --cluster local-cpu --workload demo-local > /dev/null'
+! ...
+! error: plan.json: cannot be written: File too large
+!   hint: make room there, or choose another place with -o
+? 5
+
+$ cat plan.json; ls -A
+> old
+> plan.json
+> six.json

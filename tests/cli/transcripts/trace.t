@@ -1,0 +1,120 @@
+# compare, analyze and export of a trace.
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --pin ep=4 >/dev/null 2>&1; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --pin ep=1 -o flat.json >/dev/null 2>&1; orrery simulate plan.json -o sim.db >/dev/null 2>&1
+
+$ orrery compare plan.json sim.db --tolerance 0% --top 2
+>
+> plan.json against sim.db
+>                        a          b  error
+>   step ... 0.0 %
+>   peak memory ... 0.0 %
+>
+> time by class of op, a rank and step
+>   kind ...
+> ...
+>   backward          bwd    compute ... 0.0 %         0 s
+> ...
+> ops that differ most (2 of ...)
+> ...
+> peak memory by class, the highest of any rank and step
+> ...
+>   ... ops compared; only in a: 0, only in b: 0
+! next: orrery analyze sim.db exposed  # communication that nothing hides
+
+# Another program is joined by path; an answer of no is exit code 1.
+$ orrery compare flat.json plan.json --tolerance 0.01%
+> ...
+>   ... ops compared (by path: the programs differ); ...
+! beyond the tolerance of 0.0 %: step ..., peak memory ...
+? 1
+
+$ orrery compare flat.json plan.json --json
+> {
+>   "schema_version": 1,
+>   "join": {
+>     "same_program": false,
+> ...
+>   "step_s": {
+> ...
+>   "peak_bytes": {
+> ...
+>   "memory": [
+> ...
+>   "classes": [
+> ...
+>   "ops": [
+> ...
+> }
+
+$ orrery compare plan.json sim.db --tolerance lots
+! error: --tolerance: 'lots' is not a share
+!   hint: for example --tolerance 10%
+? 2
+
+$ orrery compare plan.json absent.db
+! error: absent.db: cannot be read: No such file or directory
+? 5
+
+$ orrery analyze sim.db
+>   rank  step ...
+> ...
+>      3     0 ...
+! next: orrery list analyses  # what else can be asked
+
+$ for name in exposed memory skew slowest steps; do orrery analyze sim.db $name --json 2>&1 | sed -n 3p; done
+>   "name": "exposed",
+>   "name": "memory",
+>   "name": "skew",
+>   "name": "slowest",
+>   "name": "steps",
+
+$ orrery analyze sim.db --sql 'SELECT count(*) AS ranks FROM v_step'
+>   ranks
+>       4
+! next: ...
+
+$ orrery analyze sim.db slwest
+! error: analyze: there is no analysis 'slwest'
+!   hint: did you mean 'slowest'? `orrery list analyses` shows all
+? 2
+
+$ orrery analyze sim.db --sql 'DELETE FROM span'
+! error: ...
+? 3
+
+$ orrery analyze sim.db steps --sql 'SELECT 1'
+! error: orrery analyze: NAME and --sql exclude each other
+? 2
+
+$ orrery analyze plan.json
+! error: plan.json...
+? 3
+
+$ orrery export sim.db --format chrome -o sim.json
+> wrote sim.json: open it in https://ui.perfetto.dev or chrome://tracing
+! next: orrery analyze sim.db breakdown  # the same trace in figures
+
+$ grep -c traceEvents sim.json
+> 1
+
+$ orrery export sim.db --format chrom -o x.json
+! error: --format: there is no format 'chrom'
+!   hint: did you mean 'chrome'?
+? 2
+
+$ orrery export sim.db --format perfetto -o x.json
+! error: --format: there is no format 'perfetto'
+!   hint: known: chrome
+? 2
+
+$ orrery export sim.db
+! error: orrery export: missing --out
+!   hint: ...
+? 2
+
+$ orrery explain plan.json
+>
+> qwen3-moe-10m on local-cpu, demo-local (4.1k tokens a step)
+> ...
+! next: orrery simulate plan.json  # where the step goes
+
+$ orrery explain plan.json --json > explained.json; cmp plan.json explained.json
