@@ -1,0 +1,112 @@
+// orrery-engine: what `orrery train` and `orrery doctor --probe` start under mpirun.
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+
+#include "core/result.h"
+#include "engine/comm/communicator.h"
+#include "engine/run.h"
+#include "engine/torch/probe.h"
+
+namespace {
+
+using orrery::Error;
+using orrery::ErrorCode;
+using orrery::Result;
+using orrery::Status;
+
+constexpr const char* kUsage =
+    "usage: orrery-engine run PLAN --data FILE_OR_DIR --out RUN.db [--steps N] [--seed S]\n"
+    "                         [--predicted-ns NS] [--no-trace]\n"
+    "       orrery-engine probe --out CLUSTER.json\n"
+    "Each is started by mpirun, one process a rank; `orrery train PLAN` and `orrery doctor\n"
+    "--probe` do that. Example: mpirun -np 4 orrery-engine run plan.json --data text --out "
+    "run.db\n";
+
+Error usage(const std::string& message) {
+  return Error::of(ErrorCode::kUsage, "orrery-engine", message, "run orrery-engine --help");
+}
+
+struct Arguments {
+  std::string command, plan;
+  std::map<std::string, std::string> options;
+};
+
+Result<Arguments> parse(int argc, char** argv) {
+  Arguments a;
+  if (argc < 2) return usage("no command");
+  a.command = argv[1];
+  for (int i = 2; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--no-trace") {
+      a.options[word] = "yes";
+    } else if (word.rfind("--", 0) == 0) {
+      if (i + 1 >= argc) return usage(word + " needs a value");
+      a.options[word] = argv[++i];
+    } else if (a.plan.empty() && a.command == "run") {
+      a.plan = word;
+    } else {
+      return usage("unexpected argument " + word);
+    }
+  }
+  const std::map<std::string, int> known = {{"--data", 0},         {"--out", 0},
+                                            {"--steps", 0},        {"--seed", 0},
+                                            {"--predicted-ns", 0}, {"--no-trace", 0}};
+  for (const auto& [name, value] : a.options) {
+    if (known.count(name) == 0) return usage("unknown option " + name);
+  }
+  return a;
+}
+
+Result<std::int64_t> number(const Arguments& a, const std::string& name, std::int64_t fallback) {
+  const auto found = a.options.find(name);
+  if (found == a.options.end()) return fallback;
+  char* end = nullptr;
+  const long long value = std::strtoll(found->second.c_str(), &end, 10);
+  if (end == found->second.c_str() || *end != '\0' || value < 0) {
+    return usage(name + " takes a non-negative integer, got " + found->second);
+  }
+  return static_cast<std::int64_t>(value);
+}
+
+std::string text(const Arguments& a, const std::string& name) {
+  const auto found = a.options.find(name);
+  return found == a.options.end() ? "" : found->second;
+}
+
+Status execute(int argc, char** argv) {
+  TRY(const Arguments a, parse(argc, argv));
+  if (a.command == "probe") {
+    if (text(a, "--out").empty()) return usage("probe needs --out");
+    return orrery::engine::probe_machine(text(a, "--out"));
+  }
+  if (a.command != "run") return usage("unknown command " + a.command);
+  orrery::engine::RunArguments run;
+  run.plan = a.plan;
+  run.data = text(a, "--data");
+  run.out = text(a, "--out");
+  if (run.plan.empty() || run.data.empty() || run.out.empty()) {
+    return usage("run needs a plan, --data and --out");
+  }
+  TRY(const std::int64_t steps, number(a, "--steps", 10));
+  TRY(const std::int64_t seed, number(a, "--seed", 1));
+  TRY(run.predicted_ns, number(a, "--predicted-ns", 0));
+  run.steps = static_cast<std::int32_t>(steps);
+  run.seed = static_cast<std::uint64_t>(seed);
+  run.trace = a.options.count("--no-trace") == 0;
+  return orrery::engine::run_rank(run);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && (std::string(argv[1]) == "--help" || std::string(argv[1]) == "help")) {
+    std::fputs(kUsage, stdout);
+    return 0;
+  }
+  const Status status = execute(argc, argv);
+  if (status.ok()) return 0;
+  std::fputs(status.error().text().c_str(), stderr);
+  return static_cast<int>(status.error().code);
+}

@@ -1,0 +1,24 @@
+// One rank of a training run: the plan's program, step after step, into the rank's part of the
+// trace.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/result.h"
+
+namespace orrery::engine {
+
+struct RunArguments {
+  std::string plan, data, out;
+  std::int32_t steps = 10;
+  std::uint64_t seed = 1;
+  std::int64_t predicted_ns = 0;  // of one step; 0: not shown
+  bool trace = true;              // false: no trace at all (to measure what tracing costs)
+};
+
+// Starts MPI. kInvalid: the plan is for another world. kIo: the trace cannot be written.
+// kRun: a rank failed; the message names it and its op.
+Status run_rank(const RunArguments& arguments);
+
+}  // namespace orrery::engine

@@ -1,0 +1,183 @@
+// The probe's blocks and stopwatch.
+#include "engine/torch/probe_blocks.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "engine/torch/executor.h"
+#include "engine/torch/interpreter.h"
+// Last: it restores CHECK, which a header of libtorch redefines.
+#include "engine/torch/compat.h"
+
+namespace orrery::engine {
+namespace {
+
+SizeExpr rows_of(std::int64_t n) {
+  return SizeExpr::constant(n);
+}
+
+ValueId input(Block& b, const char* name, std::int64_t rows, std::int64_t cols, DType dtype) {
+  const ValueId id = b.add(name, rows_of(rows), cols, dtype);
+  b.inputs.push_back(id);
+  return id;
+}
+
+Prim& prim(Block& b, PrimKind kind, std::vector<ValueId> in, std::vector<ValueId> out) {
+  Prim p;
+  p.kind = kind;
+  p.in = std::move(in);
+  p.out = std::move(out);
+  b.prims.push_back(std::move(p));
+  return b.prims.back();
+}
+
+double mean(const std::vector<double>& v, std::size_t begin, std::size_t end) {
+  return std::accumulate(v.begin() + static_cast<std::ptrdiff_t>(begin),
+                         v.begin() + static_cast<std::ptrdiff_t>(end), 0.0) /
+         static_cast<double>(end - begin);
+}
+
+}  // namespace
+
+Block linear_block(std::int64_t m, std::int64_t n, std::int64_t k, DType dtype) {
+  Block b;
+  b.name = "linear";
+  const ValueId x = input(b, "x", m, k, dtype);
+  const ValueId y = b.add("y", rows_of(m), n, dtype);
+  const std::int32_t w = b.param("w", {n, k}, dtype);
+  prim(b, PrimKind::kLinear, {x}, {y}).param = w;
+  b.outputs = {y};
+  b.finish();
+  return b;
+}
+
+Block grouped_block(std::int64_t experts, std::int64_t rows, std::int64_t n, std::int64_t k) {
+  Block b;
+  b.name = "grouped";
+  const ValueId x = input(b, "x", experts * rows, k, DType::kFloat32);
+  const ValueId y = b.add("y", rows_of(experts * rows), n, DType::kFloat32);
+  const std::int32_t w = b.param("w", {experts, n, k}, DType::kFloat32);
+  Prim& p = prim(b, PrimKind::kGroupedLinear, {x}, {y});
+  p.param = w;
+  p.experts = experts;
+  b.outputs = {y};
+  b.finish();
+  return b;
+}
+
+Block attention_probe_block(std::int64_t sequences, std::int64_t tokens, std::int64_t heads,
+                            std::int64_t kv_heads, std::int64_t head_dim) {
+  Block b;
+  b.name = "attention";
+  const std::int64_t rows = sequences * tokens;
+  const ValueId q = input(b, "q", rows, heads * head_dim, DType::kFloat32);
+  const ValueId k = input(b, "k", rows, kv_heads * head_dim, DType::kFloat32);
+  const ValueId v = input(b, "v", rows, kv_heads * head_dim, DType::kFloat32);
+  const ValueId o = b.add("o", rows_of(rows), heads * head_dim, DType::kFloat32);
+  Prim& p = prim(b, PrimKind::kAttention, {q, k, v}, {o});
+  p.heads = heads;
+  p.kv_heads = kv_heads;
+  p.head_dim = head_dim;
+  p.sequences = sequences;
+  p.sequence_tokens = tokens;
+  b.outputs = {o};
+  b.finish();
+  return b;
+}
+
+Block elementwise_block(std::int64_t rows, std::int64_t cols) {
+  Block b;
+  b.name = "elementwise";
+  constexpr std::int64_t kHead = 32;
+  const ValueId x = input(b, "x", rows, cols, DType::kFloat32);
+  const auto value = [&](const char* name) {
+    return b.add(name, rows_of(rows), cols, DType::kFloat32);
+  };
+  const ValueId normed = value("normed"), turned = value("turned"), gated = value("gated");
+  const ValueId sum = value("sum");
+  const std::int32_t w = b.param("w", {cols}, DType::kFloat32);
+  Prim& norm = prim(b, PrimKind::kRmsNorm, {x}, {normed});
+  norm.param = w;
+  norm.head_dim = cols;
+  norm.scalar = 1e-6;
+  Prim& rope = prim(b, PrimKind::kRope, {normed}, {turned});
+  rope.heads = cols / kHead;
+  rope.head_dim = kHead;
+  rope.scalar = 1e4;
+  prim(b, PrimKind::kSwiGlu, {normed, turned}, {gated});
+  prim(b, PrimKind::kAdd, {x, gated}, {sum});
+  b.outputs = {sum};
+  b.finish();
+  return b;
+}
+
+BlockTime time_block(const Block& block, double budget_s, const std::function<void()>& ready) {
+  const at::NoGradGuard no_grad;
+  BlockContext context;
+  std::vector<at::Tensor> inputs, grads, weights, weight_grads;
+  const auto filled = [](std::int64_t rows, std::int64_t cols, DType dtype) {
+    return at::full({rows, cols}, 0.01, at::TensorOptions().dtype(scalar_type(dtype)));
+  };
+  for (const ValueId v : block.inputs) {
+    const Value& value = block.values[static_cast<std::size_t>(v)];
+    inputs.push_back(filled(value.rows.c0, value.cols, value.dtype));
+  }
+  for (const ValueId v : block.outputs) {
+    const Value& value = block.values[static_cast<std::size_t>(v)];
+    grads.push_back(filled(value.rows.c0, value.cols, value.dtype));
+  }
+  for (const BlockParam& p : block.params) {
+    weights.push_back(
+        at::full(p.shape, 0.01, at::TensorOptions().dtype(scalar_type(block.values[0].dtype))));
+    weight_grads.push_back(
+        at::zeros(p.shape, at::TensorOptions().dtype(scalar_type(p.grad_dtype))));
+  }
+  const Prim& first = block.prims[0];
+  const std::int64_t rows = block.values[0].rows.c0;
+  const std::int64_t tokens = first.sequence_tokens > 0 ? first.sequence_tokens : rows;
+  context.documents.assign(static_cast<std::size_t>(rows / tokens), {tokens});
+  if (first.kind == PrimKind::kGroupedLinear) {
+    context.expert_rows.assign(static_cast<std::size_t>(first.experts), rows / first.experts);
+  }
+  const auto weight = [&](std::int32_t p) { return weights[static_cast<std::size_t>(p)]; };
+  const auto weight_grad = [&](std::int32_t p) {
+    return weight_grads[static_cast<std::size_t>(p)];
+  };
+  std::vector<double> forward, backward;
+  ready();
+  const std::int64_t begin = now_ns();
+  while (forward.size() < 3 || static_cast<double>(now_ns() - begin) * 1e-9 < budget_s) {
+    Tape tape;
+    const std::int64_t t0 = now_ns();
+    auto outputs = run_forward(block, {inputs, weight, &context, &tape});
+    const std::int64_t t1 = now_ns();
+    CHECK(outputs.ok(), "probe: " + outputs.error().text());
+    BackwardArgs args;
+    args.tape = std::move(tape);
+    args.inputs = inputs;
+    args.outputs = std::move(outputs).value();
+    args.grad_outputs = grads;
+    args.param = weight;
+    args.param_grad = weight_grad;
+    args.context = &context;
+    const auto done = run_backward(block, std::move(args));
+    const std::int64_t t2 = now_ns();
+    CHECK(done.ok(), "probe: " + done.error().text());
+    forward.push_back(static_cast<double>(t1 - t0) * 1e-9);
+    backward.push_back(static_cast<double>(t2 - t1) * 1e-9);
+  }
+  BlockTime time;
+  const std::size_t n = forward.size();
+  time.forward_s = mean(forward, 0, n);
+  time.backward_s = mean(backward, 0, n);
+  time.spread = std::abs(mean(forward, 0, n / 2) - mean(forward, n / 2, n)) / time.forward_s;
+  return time;
+}
+
+}  // namespace orrery::engine
