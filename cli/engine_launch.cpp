@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <system_error>
 
 namespace orrery::cli {
@@ -139,6 +140,7 @@ std::optional<DeadRank> dead_rank_of(std::string_view remarks) {
 Result<EngineEnd> run_engine(const std::vector<std::string>& line, Output& out) {
   EngineEnd end;
   RemarkFilter filter;
+  std::set<std::string> said;
   ChildSpec spec;
   spec.command = line;
   spec.environment = launch_environment();
@@ -152,7 +154,9 @@ Result<EngineEnd> run_engine(const std::vector<std::string>& line, Output& out) 
   };
   spec.on_err = [&](std::string_view text) {
     if (!filter.take(text)) return;
-    end.engine_spoke = end.engine_spoke || text.find("error:") != std::string_view::npos;
+    const bool problem = text.starts_with("error:") || text.starts_with("  hint:");
+    end.engine_spoke = end.engine_spoke || problem;
+    if (problem && !said.insert(std::string(text)).second) return;  // ranks agree
     out.note(text);
   };
   TRY(end.child, run_child(spec));

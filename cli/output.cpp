@@ -67,24 +67,24 @@ void Output::document(const Json& json) {
 }
 
 void Output::note(std::string_view text) {
-  std::fflush(stdout);
+  settle();
   put(stderr, fmt::format("{}\n", text));
 }
 
 void Output::warn(std::string_view text) {
-  std::fflush(stdout);
+  settle();
   put(stderr, styled(colour_err_, kYellow, "warning:") + fmt::format(" {}\n", text));
 }
 
 void Output::next(const std::vector<std::string>& command, std::string_view why) {
   if (json_) return;
-  std::fflush(stdout);
+  settle();
   put(stderr, fmt::format("{} {}  {}\n", styled(colour_err_, kDim, "next:"), shell_line(command),
                           styled(colour_err_, kDim, fmt::format("# {}", why))));
 }
 
 void Output::error(const Error& error) {
-  std::fflush(stdout);
+  settle();
   for (const Problem& problem : error.problems) {
     std::string text = styled(colour_err_, kRed, "error:") + " ";
     if (!problem.where.empty()) text += problem.where + ": ";
@@ -96,12 +96,18 @@ void Output::error(const Error& error) {
   }
 }
 
-Status Output::flush() {
+// The words of the result come before those about it. The first error counts.
+void Output::settle() {
   errno = 0;
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return Ok{};
+  if (std::fflush(stdout) != 0 && write_error_ == 0) write_error_ = errno;
+}
+
+Status Output::flush() {
+  settle();
+  if (write_error_ == 0 && std::ferror(stdout) == 0) return Ok{};
   return Error::of(ErrorCode::kIo, "stdout",
                    fmt::format("the result could not be written: {}",
-                               errno != 0 ? std::strerror(errno) : "write error"));
+                               write_error_ != 0 ? std::strerror(write_error_) : "write error"));
 }
 
 std::string shell_line(const std::vector<std::string>& words) {

@@ -36,6 +36,9 @@ class Output {
   Status flush();
 
  private:
+  void settle();
+
+  int write_error_ = 0;  // errno of stdout
   bool json_ = false, colour_out_ = false, colour_err_ = false, terminal_err_ = false;
 };
 

@@ -84,21 +84,19 @@ Result<Job> read_job(const Arguments& arguments) {
   return job;
 }
 
-std::vector<std::string> engine_words(const Job& job, const Simulated& simulated, bool colour) {
-  std::vector<std::string> words = {"run",
-                                    job.plan_path,
-                                    "--data",
-                                    job.data,
-                                    "--out",
-                                    job.out,
-                                    "--steps",
-                                    std::to_string(job.steps),
-                                    "--seed",
-                                    std::to_string(job.seed),
-                                    "--predicted-ns",
-                                    std::to_string(simulated.result.step.value())};
-  if (colour) words.emplace_back("--color");
-  return words;
+std::vector<std::string> engine_words(const Job& job, const Simulated& simulated) {
+  return {"run",
+          job.plan_path,
+          "--data",
+          job.data,
+          "--out",
+          job.out,
+          "--steps",
+          std::to_string(job.steps),
+          "--seed",
+          std::to_string(job.seed),
+          "--predicted-ns",
+          std::to_string(simulated.result.step.value())};
 }
 
 // The op that the rank finished last, as its part says; empty where it says nothing.
@@ -220,8 +218,9 @@ Json report_json(const Job& job, const Outcome& outcome) {
 
 void print(const Job& job, const Outcome& outcome, Output& out) {
   if (!outcome.steps.empty()) {
-    const double error = outcome.predicted_s / outcome.measured_s - 1;
-    out.line(fmt::format("\n{}: loss {:.4f} -> {:.4f}; step {} measured, {} predicted ({})",
+    // The same words and the same sign as in a step line.
+    const double error = outcome.measured_s / outcome.predicted_s - 1;
+    out.line(fmt::format("\n{}: loss {:.4f} -> {:.4f} | {} a step (sim {}, {})",
                          plural(outcome.steps.size(), "step"), outcome.steps.front().loss,
                          outcome.steps.back().loss, format_seconds(Seconds(outcome.measured_s)),
                          format_seconds(Seconds(outcome.predicted_s)), signed_percent(error)));
@@ -263,7 +262,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const Simulated simulated, simulate_plan(std::move(plan), {}, false));
   const std::vector<std::string> line = launch_line(
       launcher.ok() ? launcher.value() : "mpirun", engine.ok() ? engine.value() : "orrery-engine",
-      simulated.program.world, engine_words(job, simulated, out.colour_out()));
+      simulated.program.world, engine_words(job, simulated));
   if (!dry) return train(job, simulated, line, out);
   std::string text;
   for (const auto& [name, value] : launch_environment()) text += name + "=" + value + " ";

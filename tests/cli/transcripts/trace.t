@@ -78,7 +78,8 @@ $ orrery analyze sim.db slwest
 ? 2
 
 $ orrery analyze sim.db --sql 'DELETE FROM span'
-! error: ...
+! error: sim.db: only reading is allowed ...
+!   hint: ...
 ? 3
 
 $ orrery analyze sim.db steps --sql 'SELECT 1'
@@ -86,7 +87,8 @@ $ orrery analyze sim.db steps --sql 'SELECT 1'
 ? 2
 
 $ orrery analyze plan.json
-! error: plan.json...
+! error: plan.json: not a readable SQLite file ...
+!   hint: ...
 ? 3
 
 $ orrery export sim.db --format chrome -o sim.json
