@@ -37,6 +37,12 @@ bool is_frame(std::string_view line) {
   return line.size() > 40 && line.find_first_not_of('-') == std::string_view::npos;
 }
 
+// "error: ...", "rank 3: error: ..." and their hints.
+bool is_problem(std::string_view line) {
+  const bool of_rank = line.starts_with("rank ") && line.find(": error:") != std::string::npos;
+  return of_rank || line.starts_with("error:") || line.starts_with("  hint:");
+}
+
 // Takes the launcher's remarks out of the stream of lines.
 class RemarkFilter {
  public:
@@ -48,7 +54,7 @@ class RemarkFilter {
     }
     // "[host:123] 2 more processes have sent help message ..."
     const bool aside = line.starts_with('[') && (line.find("help message") != std::string::npos ||
-                                                 line.find("orte_base_help") != std::string::npos);
+                                                 line.find("ORTE_ERROR_LOG") != std::string::npos);
     if (!inside_ && !aside) return true;
     if (!aside) remarks_ += std::string(line) + "\n";
     return false;
@@ -154,7 +160,7 @@ Result<EngineEnd> run_engine(const std::vector<std::string>& line, Output& out) 
   };
   spec.on_err = [&](std::string_view text) {
     if (!filter.take(text)) return;
-    const bool problem = text.starts_with("error:") || text.starts_with("  hint:");
+    const bool problem = is_problem(text);
     end.engine_spoke = end.engine_spoke || problem;
     if (problem && !said.insert(std::string(text)).second) return;  // ranks agree
     out.note(text);

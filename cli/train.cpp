@@ -163,6 +163,13 @@ Status read_steps(const std::string& path, Outcome& outcome) {
   return Ok{};
 }
 
+// Where the trace cannot be made, what the ranks wrote is still there.
+Error with_parts(Error error, const std::string& out) {
+  error.problems.push_back({parts_directory(out), "holds what the ranks recorded",
+                            "make room and train again; a new run to the same -o removes it"});
+  return error;
+}
+
 // Makes one trace of what the ranks left, also after a failure.
 Result<Outcome> bring_together(const Job& job, const Simulated& simulated, const EngineEnd& end) {
   Outcome outcome;
@@ -187,10 +194,13 @@ Result<Outcome> bring_together(const Job& job, const Simulated& simulated, const
   options.run.status = outcome.status;
   options.run.reason = outcome.reason;
   const SignalShelter shelter;
-  TRY(outcome.merge, merge_parts(options));
+  Result<MergeReport> merged = merge_parts(options);
+  if (!merged.ok()) return with_parts(merged.error(), job.out);
+  outcome.merge = std::move(merged).value();
   outcome.written = true;
   outcome.status = outcome.merge.status;
-  outcome.reason = outcome.merge.reason;
+  // The launcher's word says more than the silence of the ranks that it ended.
+  if (outcome.reason.empty()) outcome.reason = outcome.merge.reason;
   if (outcome.status == RunStatus::kFailed && outcome.code == 0) {
     outcome.code = static_cast<int>(ErrorCode::kRun);
   }
