@@ -1,4 +1,7 @@
-// Drawing the size variables of a step: expert loads with the workload's spread.
+// Drawing the size variables of a step, expert loads with the workload's spread; and checking those
+// that a run recorded.
+#include "simulator/binding.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -48,7 +51,62 @@ std::vector<std::int64_t> draw_rows(std::int64_t slots, std::int64_t experts, do
   return rows;
 }
 
+// Rows that a rank routes in a micro-batch.
+std::int64_t routed_rows(const Plan& plan) {
+  return plan.layout.micro_batch * plan.workload.sequence_tokens * plan.model.top_k;
+}
+
+// One record of routed rows, its first value at `record`.
+std::string route_misfit(const RouteVars& route, const std::int64_t* record, std::int64_t slots) {
+  for (std::int32_t i = 0; i < route.size(); ++i) {
+    if (record[i] < 0 || record[i] > slots * route.ep) {
+      return std::to_string(record[i]) + " rows, of at most " + std::to_string(slots * route.ep);
+    }
+  }
+  const auto sum = [&](std::int32_t first, std::int32_t count) {
+    return std::accumulate(record + first, record + first + count, std::int64_t{0});
+  };
+  const std::int64_t sent = sum(route.sent(0), route.ep);
+  if (sent != slots) {
+    return std::to_string(sent) + " rows sent, of " + std::to_string(slots) + " routed";
+  }
+  const std::int64_t rows = record[RouteVars::rows()];
+  if (sum(route.received(0), route.ep) != rows ||
+      sum(route.expert_rows(0), route.local_experts) != rows) {
+    return "the rows of the peers or of the experts do not sum to the " + std::to_string(rows) +
+           " received";
+  }
+  return "";
+}
+
 }  // namespace
+
+std::string misfit(const Plan& plan, const Program& program, const Binding& binding) {
+  if (binding.rank < 0 || binding.rank >= program.world) {
+    return "a world of " + std::to_string(program.world) + " has no such rank";
+  }
+  const Role& role = program.role_of(binding.rank);
+  if (binding.values.size() != static_cast<std::size_t>(role.num_vars)) {
+    return std::to_string(binding.values.size()) + " size variables, not " +
+           std::to_string(role.num_vars);
+  }
+  const std::int64_t tokens = plan.workload.sequence_tokens;
+  const std::int64_t most_pairs = plan.layout.micro_batch * (tokens * (tokens + 1) / 2);
+  for (std::size_t base = 0; base < role.var_names.size(); ++base) {
+    const std::string& name = role.var_names[base];
+    std::string reason;
+    if (name.rfind("batch/", 0) == 0) {
+      const std::int64_t pairs = binding.values[base + BatchVars::pairs()];
+      if (pairs < 0 || pairs > most_pairs) {
+        reason = std::to_string(pairs) + " pairs, of at most " + std::to_string(most_pairs);
+      }
+    } else if (name.rfind("route/", 0) == 0) {
+      reason = route_misfit(role.route, binding.values.data() + base, routed_rows(plan));
+    }
+    if (!reason.empty()) return name + ": " + reason;
+  }
+  return "";
+}
 
 Binding draw_binding(const Plan& plan, const Program& program, std::int32_t rank,
                      std::uint64_t seed) {
@@ -56,8 +114,7 @@ Binding draw_binding(const Plan& plan, const Program& program, std::int32_t rank
   Binding binding;
   binding.rank = rank;
   binding.values.assign(static_cast<std::size_t>(role.num_vars), 0);
-  const std::int64_t slots =
-      plan.layout.micro_batch * plan.workload.sequence_tokens * plan.model.top_k;
+  const std::int64_t slots = routed_rows(plan);
   const std::int64_t local = role.route.local_experts;
   const auto set = [&](std::int32_t i, std::int64_t v) {
     binding.values[static_cast<std::size_t>(i)] = v;

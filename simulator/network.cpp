@@ -8,8 +8,12 @@
 // domains, shared by the links of the members inside (every device has its own link to each tier);
 // all-to-all sends to each peer on its own, so the share that leaves is (n - n_t) / (n - 1) of the
 // bytes a rank sends.
+//
+// Where groups and domains do not divide each other, some groups straddle a border (3 neighbours in
+// nodes of 8: ranks 6, 7 | 8). The price is that of the worst placed group: all wait for it.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/check.h"
 #include "simulator/op_cost.h"
@@ -17,13 +21,24 @@
 namespace orrery::simulator {
 namespace {
 
-// Members of the group inside one domain of the tier.
-std::int64_t members_inside(const Group& group, std::int64_t domain) {
-  return std::clamp<std::int64_t>(domain / group.stride, 1, group.size);
+struct Inside {
+  std::int64_t least = 1, most = 1;
+};
+
+// Members of a group inside one domain of `domain` devices, over all groups of this size and
+// stride. A border of domains cuts groups at every multiple of gcd(domain, span).
+Inside members_inside(const Group& group, std::int64_t domain) {
+  const std::int64_t n = group.size, stride = group.stride, span = n * stride;
+  if (stride >= domain) return {1, 1};
+  if (domain % span == 0) return {n, n};
+  const std::int64_t most = std::min(n, (domain + stride - 1) / stride);
+  if (span % domain == 0) return {domain / stride, most};
+  return {std::max<std::int64_t>(1, std::gcd(domain, span) / stride), most};
 }
 
+// Whether the algorithm moves every byte to every member: rings over tiers.
 bool is_ring(OpKind kind) {
-  return kind == OpKind::kAllGather || kind == OpKind::kReduceScatter || kind == OpKind::kAllReduce;
+  return kind != OpKind::kAllToAllV && kind != OpKind::kExchangeCounts;
 }
 
 }  // namespace
@@ -35,11 +50,12 @@ Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind,
   CHECK(!cluster.tiers.empty(), "a cluster without links");
   double slowest = 0;
   double latency = 0;
-  std::int64_t inner = 1;  // members reached by the tiers below
+  std::int64_t inner = 1;  // members that the tiers below are sure to reach
   for (std::size_t t = 0; t < cluster.tiers.size(); ++t) {
     const LinkTier& tier = cluster.tiers[t];
     const bool last = t + 1 == cluster.tiers.size();
-    const std::int64_t here = last ? n : members_inside(group, tier.domain);
+    const Inside inside = last ? Inside{n, n} : members_inside(group, tier.domain);
+    const std::int64_t here = inside.most;
     if (here <= inner) continue;
     double crossing = 0;
     if (is_ring(kind)) {
@@ -52,7 +68,7 @@ Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind,
     }
     slowest = std::max(slowest, crossing / tier.bandwidth.value());
     latency = std::max(latency, tier.latency.value());
-    inner = here;
+    inner = std::max(inner, inside.least);
   }
   return Seconds(latency * std::ceil(std::log2(static_cast<double>(n))) + slowest);
 }

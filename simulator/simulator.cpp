@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/clock/clock.h"
+#include "simulator/binding.h"
 #include "simulator/breakdown.h"
 #include "simulator/op_cost.h"
 
@@ -42,18 +43,20 @@ Result<std::vector<RankInput>> inputs_of(const Plan& plan, const Program& progra
     return inputs;
   }
   for (const Binding& b : options.bindings) {
-    const bool in_world = b.rank >= 0 && b.rank < program.world;
-    const Role* role = in_world ? &program.role_of(b.rank) : nullptr;
-    if (role == nullptr || b.values.size() != static_cast<std::size_t>(role->num_vars)) {
+    const std::string reason = misfit(plan, program, b);
+    if (!reason.empty()) {
       return Error::of(ErrorCode::kInvalid, "binding of rank " + std::to_string(b.rank),
-                       "does not fit the program: " + std::to_string(b.values.size()) +
-                           " size variables in a world of " + std::to_string(program.world),
-                       "bind a run of this very plan");
+                       "does not fit the program: " + reason, "bind a run of this very plan");
     }
-    inputs.push_back({b.rank, role, b});
+    inputs.push_back({b.rank, &program.role_of(b.rank), b});
   }
   std::sort(inputs.begin(), inputs.end(),
             [](const RankInput& a, const RankInput& b) { return a.rank < b.rank; });
+  for (std::size_t i = 1; i < inputs.size(); ++i) {
+    if (inputs[i].rank != inputs[i - 1].rank) continue;
+    return Error::of(ErrorCode::kInvalid, "binding of rank " + std::to_string(inputs[i].rank),
+                     "is there twice", "give the bindings of one step");
+  }
   return inputs;
 }
 

@@ -30,12 +30,13 @@ struct Simulation {
   Bytes peak;                    // of the fullest rank
   std::int32_t peak_rank = 0;
   std::vector<MemoryRow> at_peak;      // live bytes of each class at that moment
-  std::vector<MemoryRow> class_peaks;  // highest live bytes of each class, of the fullest rank
+  std::vector<MemoryRow> class_peaks;  // highest live bytes of each class on any rank
   Prediction prediction;
   TraceEvents events;
 };
 
-// kInvalid when bindings do not fit the program (another world, wrong number of variables).
+// kInvalid when bindings do not fit the program: another world, a wrong number of variables, rows
+// that do not sum to what the plan routes, a rank that is there twice.
 // Replays all ranks up to kMaxUnfolded; beyond, one expert group stands for the others.
 inline constexpr std::int32_t kMaxUnfolded = 16;
 Result<Simulation> simulate(const Plan& plan, const Program& program, const Options& options);
