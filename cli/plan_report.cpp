@@ -55,11 +55,12 @@ void print_search(const Proof& proof, Output& out) {
   out.heading("search");
   out.line(fmt::format("  {} legal plans, {} bounded, {} replayed, in {}", proof.legal,
                        proof.bounded, proof.replayed, format_seconds(Seconds(proof.seconds))));
-  if (proof.bound_remaining_s > 0) {
-    out.line(fmt::format("  nothing that was not replayed can be faster than {}; the best takes {}",
-                         format_seconds(Seconds(proof.bound_remaining_s)),
-                         format_seconds(Seconds(proof.best_s))));
-  }
+  if (proof.bound_remaining_s <= 0) return;
+  const bool proved = proof.bound_remaining_s >= proof.best_s;
+  out.line(fmt::format(
+      "  {}: no plan that was not replayed can take less than {}; the best takes {}",
+      proved ? "proved" : "not proved", format_seconds(Seconds(proof.bound_remaining_s)),
+      format_seconds(Seconds(proof.best_s))));
 }
 
 }  // namespace

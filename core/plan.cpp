@@ -153,7 +153,10 @@ std::string describe(const Layout& l, const Chunks& chunks, const MemoryPolicy& 
   std::string text = fmt::format("fsdp {}", l.fsdp_d);
   if (l.replicate_d > 1) text += fmt::format(" x replicate {}", l.replicate_d);
   if (l.dense_inner != "fsdp") text += " (replicate inside)";
-  if (l.ep > 1) {
+  // Without expert parallelism the experts are sharded like the rest, unless the plan says
+  // otherwise.
+  const bool shaped = l.fsdp_e * l.replicate_e == l.fsdp_d * l.replicate_d && l.fsdp_e != l.fsdp_d;
+  if (l.ep > 1 || shaped) {
     text += fmt::format(" | ep {}", l.ep);
     if (l.fsdp_e > 1) text += fmt::format(" x fsdp {}", l.fsdp_e);
     if (l.replicate_e > 1) text += fmt::format(" x replicate {}", l.replicate_e);
