@@ -1,6 +1,9 @@
 // orrery-engine: what `orrery train` and `orrery doctor --probe` start under mpirun.
+#include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <string>
 
@@ -59,15 +62,19 @@ Result<Arguments> parse(int argc, char** argv) {
   return a;
 }
 
-Result<std::int64_t> number(const Arguments& a, const std::string& name, std::int64_t fallback) {
+Result<std::int64_t> number(const Arguments& a, const std::string& name, std::int64_t fallback,
+                            std::int64_t largest = std::numeric_limits<std::int64_t>::max()) {
   const auto found = a.options.find(name);
   if (found == a.options.end()) return fallback;
-  char* end = nullptr;
-  const long long value = std::strtoll(found->second.c_str(), &end, 10);
-  if (end == found->second.c_str() || *end != '\0' || value < 0) {
-    return usage(name + " takes a non-negative integer, got " + found->second);
+  const std::string& digits = found->second;
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size() || value < 0 ||
+      value > largest) {
+    return usage(name + " takes an integer from 0 to " + std::to_string(largest) + ", got " +
+                 digits);
   }
-  return static_cast<std::int64_t>(value);
+  return value;
 }
 
 std::string text(const Arguments& a, const std::string& name) {
@@ -89,7 +96,7 @@ Status execute(int argc, char** argv) {
   if (run.plan.empty() || run.data.empty() || run.out.empty()) {
     return usage("run needs a plan, --data and --out");
   }
-  TRY(const std::int64_t steps, number(a, "--steps", 10));
+  TRY(const std::int64_t steps, number(a, "--steps", 10, std::numeric_limits<std::int32_t>::max()));
   TRY(const std::int64_t seed, number(a, "--seed", 1));
   TRY(run.predicted_ns, number(a, "--predicted-ns", 0));
   run.steps = static_cast<std::int32_t>(steps);
@@ -105,8 +112,13 @@ int main(int argc, char** argv) {
     std::fputs(kUsage, stdout);
     return 0;
   }
+  // A file that may not grow is an error of its write, not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
   const Status status = execute(argc, argv);
-  if (status.ok()) return 0;
-  std::fputs(status.error().text().c_str(), stderr);
-  return static_cast<int>(status.error().code);
+  if (!status.ok()) {
+    std::fputs(status.error().text().c_str(), stderr);
+    std::fflush(stderr);
+  }
+  orrery::engine::mpi_finish();
+  return status.ok() ? 0 : static_cast<int>(status.error().code);
 }

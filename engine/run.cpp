@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -84,33 +85,71 @@ void print_step(const Plan& plan, const RunArguments& arguments, std::int32_t st
   std::fflush(stdout);
 }
 
+// What a rank makes on its own, before it meets the others.
+struct Job {
+  Plan plan;
+  Program program;
+  TextSource source;
+};
+
+Result<Job> prepare(const RunArguments& arguments, std::int32_t size) {
+  TRY(Plan plan, plan_for_world(arguments.plan, size));
+  Program program = lower(plan);
+  const std::vector<Finding> findings = verify(program);
+  CHECK(findings.empty(), findings.empty() ? "" : findings[0].rule + ": " + findings[0].message);
+  TRY(TextSource source, TextSource::open(arguments.data, plan.workload.sequence_tokens));
+  return Job{std::move(plan), std::move(program), std::move(source)};
+}
+
+// Ends this rank's part of the trace before it ends the run: MPI ends the process in abort().
+class RecordedCommunicator final : public Communicator {
+ public:
+  RecordedCommunicator(Communicator& inner, Recorder* recorder)
+      : inner_(inner), recorder_(recorder) {}
+  std::int32_t rank() const override { return inner_.rank(); }
+  std::int32_t world() const override { return inner_.world(); }
+  Channel& channel(Lane lane, std::int32_t group) override { return inner_.channel(lane, group); }
+  Result<ClockOffset> clock_offset() override { return inner_.clock_offset(); }
+  // From the walking thread or from a lane's; the first one ends it all.
+  void abort(const Error& error) override {
+    const std::lock_guard lock(mutex_);
+    Recorder* const recorder = std::exchange(recorder_, nullptr);
+    if (recorder != nullptr) (void)recorder->close(RunStatus::kFailed, error.text());
+    inner_.abort(error);
+  }
+
+ private:
+  Communicator& inner_;
+  std::mutex mutex_;
+  Recorder* recorder_;  // null: no trace, or closed
+};
+
 struct Rank {
-  const Plan& plan;
-  const Program& program;
+  const Job& job;
   const RunArguments& arguments;
   std::int32_t rank;
   Communicator& communicator;
-  Recorder* recorder;  // null: no trace
 };
 
-Status train(const Rank& r) {
-  TRY(const TextSource source, TextSource::open(r.arguments.data, r.plan.workload.sequence_tokens));
-  std::unique_ptr<TraceSink> sink = std::make_unique<NoTrace>();
-  if (r.recorder != nullptr) sink = std::make_unique<RecorderTrace>(*r.recorder);
+// An error has ended the run on every rank.
+Status train(const Rank& r, TraceSink& sink) {
   ExecutorOptions options;
-  options.optimizer = r.plan.workload.optimizer;
+  options.optimizer = r.job.plan.workload.optimizer;
   options.seed = r.arguments.seed;
-  TRY(const std::unique_ptr<Executor> executor,
-      Executor::create(r.program, r.rank, r.communicator, *sink, options));
+  auto executor = Executor::create(r.job.program, r.rank, r.communicator, sink, options);
+  if (!executor.ok()) {
+    r.communicator.abort(executor.error());
+    return executor.error();
+  }
   for (std::int32_t step = 0; step < r.arguments.steps; ++step) {
-    TRY(const StepResult result, executor->run_step(step, batch_of(r.plan, source, r.rank, step)));
-    if (r.rank == 0) print_step(r.plan, r.arguments, step, result);
+    TRY(const StepResult result,
+        executor.value()->run_step(step, batch_of(r.job.plan, r.job.source, r.rank, step)));
+    if (r.rank == 0) print_step(r.job.plan, r.arguments, step, result);
   }
   return Ok{};
 }
 
-Result<std::unique_ptr<Recorder>> open_recorder(const Rank& r) {
-  TRY(const ClockOffset clock, r.communicator.clock_offset());
+Result<std::unique_ptr<Recorder>> open_recorder(const Rank& r, const ClockOffset& clock) {
   RankInfo info;
   info.rank = r.rank;
   info.node = host_name();
@@ -119,51 +158,48 @@ Result<std::unique_ptr<Recorder>> open_recorder(const Rank& r) {
   info.clock_error_ns = clock.error_ns;
   RunInfo run;
   run.kind = RunKind::kMeasured;
-  run.program_hash = r.program.hash();
+  run.program_hash = r.job.program.hash();
   run.stack = "orrery";
-  run.plan_json = to_json(r.plan).dump(-1);
-  return Recorder::open(r.arguments.out, info, run, r.program);
+  run.plan_json = to_json(r.job.plan).dump(-1);
+  return Recorder::open(r.arguments.out, info, run, r.job.program);
 }
 
-Status run_with(Rank& r) {
-  std::unique_ptr<Recorder> recorder;
-  if (r.arguments.trace) {
-    auto opened = open_recorder(r);
-    if (!opened.ok()) {
-      r.communicator.abort(opened.error());
-      return opened.error();
-    }
-    recorder = std::move(opened).value();
-    r.recorder = recorder.get();
+Status train_recorded(const Rank& r) {
+  const auto clock = r.communicator.clock_offset();
+  if (!clock.ok()) {
+    r.communicator.abort(clock.error());
+    return clock.error();
   }
-  const Status trained = train(r);
-  Status closed = Ok{};
-  if (recorder != nullptr) {
-    closed = recorder->close(trained.ok() ? RunStatus::kOk : RunStatus::kFailed,
-                             trained.ok() ? "" : trained.error().text());
+  auto opened = open_recorder(r, clock.value());
+  const Status everywhere = mpi_agree(opened.ok() ? Status(Ok{}) : Status(opened.error()));
+  if (!everywhere.ok()) {
+    if (opened.ok()) (void)opened.value()->close(RunStatus::kFailed, "another rank has no trace");
+    return everywhere.error();
   }
-  const Status& status = trained.ok() ? closed : trained;
-  // Ends the other ranks too: they wait for this one in a collective.
-  if (!status.ok()) r.communicator.abort(status.error());
-  return status;
+  Recorder& recorder = *opened.value();
+  RecordedCommunicator communicator(r.communicator, &recorder);
+  RecorderTrace sink(recorder);
+  TRY_OK(train(Rank{r.job, r.arguments, r.rank, communicator}, sink));
+  // A rank that cannot write its last rows must not end the others before they wrote theirs.
+  return mpi_agree(recorder.close(RunStatus::kOk));
 }
 
 }  // namespace
 
+// Every error that comes back is known to all ranks, or has ended them: none waits for another.
 Status run_rank(const RunArguments& arguments) {
   TRY(const MpiWorld world, mpi_world());
-  const auto run = [&]() -> Status {
-    TRY(const Plan plan, plan_for_world(arguments.plan, world.size));
-    const Program program = lower(plan);
-    const std::vector<Finding> findings = verify(program);
-    CHECK(findings.empty(), findings.empty() ? "" : findings[0].rule + ": " + findings[0].message);
-    TRY(const std::unique_ptr<Communicator> communicator, make_mpi(program.groups, world.size));
-    Rank rank{plan, program, arguments, world.rank, *communicator, nullptr};
-    return run_with(rank);
-  };
-  const Status status = run();
-  mpi_finish();
-  return status;
+  const Result<Job> job = prepare(arguments, world.size);
+  TRY_OK(job.ok() ? mpi_agree(Ok{}, job.value().program.hash()) : mpi_agree(job.error()));
+  auto communicator = make_mpi(job.value().program.groups, world.size);
+  if (!communicator.ok()) {
+    mpi_abort(communicator.error());
+    return communicator.error();
+  }
+  const Rank rank{job.value(), arguments, world.rank, *communicator.value()};
+  if (arguments.trace) return train_recorded(rank);
+  NoTrace no_trace;
+  return train(rank, no_trace);
 }
 
 }  // namespace orrery::engine

@@ -17,8 +17,10 @@ struct RunArguments {
   bool trace = true;              // false: no trace at all (to measure what tracing costs)
 };
 
-// Starts MPI. kInvalid: the plan is for another world. kIo: the trace cannot be written.
-// kRun: a rank failed; the message names it and its op.
+// Starts MPI; the caller ends it (mpi_finish) after it has printed the error, since a rank that is
+// gone may take the words of the others along. kInvalid: the plan is for another world, or the data
+// hold no row of it. kIo: data or plan cannot be read, the trace cannot be written. kRun: a rank
+// failed; the message names it and its op. One rank's error has words, the others' have none.
 Status run_rank(const RunArguments& arguments);
 
 }  // namespace orrery::engine

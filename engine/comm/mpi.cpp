@@ -252,15 +252,7 @@ class Mpi final : public Communicator {
     return ClockProbe(MPI_COMM_WORLD).run(self_.rank, self_.size);
   }
 
-  void abort(const Error& error) override {
-    static std::atomic<bool> said = false;
-    if (!said.exchange(true)) {
-      const std::string text = "rank " + std::to_string(self_.rank) + ": " + error.text();
-      std::fputs(text.c_str(), stderr);
-      std::fflush(stderr);
-    }
-    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(error.code));
-  }
+  void abort(const Error& error) override { mpi_abort(error); }
 
  private:
   MpiWorld self_;
@@ -310,6 +302,49 @@ Result<MpiWorld> mpi_world() {
 
 void mpi_finish() {
   if (is_open()) MPI_Finalize();
+}
+
+void mpi_abort(const Error& error) {
+  static std::atomic<bool> said = false;
+  if (!said.exchange(true)) {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    const std::string text = "rank " + std::to_string(rank) + ": " + error.text();
+    std::fputs(text.c_str(), stderr);
+    std::fflush(stderr);
+  }
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(error.code));
+}
+
+Status mpi_agree(const Status& mine, std::uint64_t fingerprint) {
+  TRY(const MpiWorld self, mpi_world());
+  // Where this call itself fails, nobody can be told but by ending all.
+  const auto must = [](int code) {
+    if (code != MPI_SUCCESS) mpi_abort(mpi_error(code, "before the run"));
+  };
+  int failed = mine.ok() ? 0 : 1;
+  must(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
+  if (failed == 0) {
+    std::uint64_t extremes[2] = {fingerprint, ~fingerprint};  // the second: of the least
+    must(MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD));
+    if (extremes[0] == ~extremes[1]) return Ok{};
+    Error differ = Error::of(ErrorCode::kInvalid, "MPI", "the ranks were given different plans",
+                             "give every node the same plan file");
+    if (self.rank != 0) differ.problems.clear();
+    return differ;
+  }
+  int first = mine.ok() ? self.size : self.rank;
+  must(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD));
+  int code = mine.ok() ? 0 : static_cast<int>(mine.error().code);
+  must(MPI_Bcast(&code, 1, MPI_INT, first, MPI_COMM_WORLD));
+  if (self.rank != first) return Error{static_cast<ErrorCode>(code), {}};
+  Error error = mine.error();
+  for (Problem& problem : error.problems) {
+    if (failed == self.size) break;
+    const std::string who = "rank " + std::to_string(self.rank);
+    problem.where = problem.where.empty() ? who : who + ": " + problem.where;
+  }
+  return error;
 }
 
 Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups, std::int32_t world,

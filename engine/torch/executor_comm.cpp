@@ -19,28 +19,32 @@ LaneWorker::Job ExecutorImpl::collective(OpId id) {
   return [this, id, enqueued, step]() -> Status {
     const MeterScope scope(meter_);
     const at::NoGradGuard no_grad;
-    const Op& op = role_.ops[static_cast<std::size_t>(id)];
-    for (const OpId dep : op.deps) {
-      const Status status = wait_for(dep);
-      if (!status.ok()) return status.error();
-    }
-    Channel& channel = communicator_.channel(op.lane, op.group);
-    const std::int64_t posted = now_ns();
-    const Status met = channel.rendezvous(op.key);
-    if (!met.ok()) return at_op(op, met.error());
-    const std::int64_t ready = now_ns();
-    const Result<Traffic> traffic =
-        guarded("", [&]() -> Result<Traffic> { return communicate(op, channel); });
-    if (!traffic.ok()) return at_op(op, traffic.error());
-    const std::int64_t ended = now_ns();
-    std::int64_t& number =
-        sequence_[static_cast<std::size_t>(op.lane)][static_cast<std::size_t>(op.group)];
-    trace_.record(op.lane, SpanEvent{rank_, step, id, enqueued, ready, ended});
-    trace_.record(op.lane,
-                  CollectiveEvent{rank_, step, id, op.group, number++, posted, ready, ended,
-                                  traffic.value().bytes_sent, traffic.value().bytes_received});
-    return Ok{};
+    Status status = run_collective(id, step, enqueued);
+    // The walk may be waiting for another lane, and that lane for ranks that wait for this one.
+    if (!status.ok()) communicator_.abort(status.error());
+    return status;
   };
+}
+
+Status ExecutorImpl::run_collective(OpId id, std::int32_t step, std::int64_t enqueued) {
+  const Op& op = role_.ops[static_cast<std::size_t>(id)];
+  for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
+  Channel& channel = communicator_.channel(op.lane, op.group);
+  const std::int64_t posted = now_ns();
+  const Status met = channel.rendezvous(op.key);
+  if (!met.ok()) return at_op(op, met.error());
+  const std::int64_t ready = now_ns();
+  const Result<Traffic> traffic =
+      guarded("", [&]() -> Result<Traffic> { return communicate(op, channel); });
+  if (!traffic.ok()) return at_op(op, traffic.error());
+  const std::int64_t ended = now_ns();
+  std::int64_t& number =
+      sequence_[static_cast<std::size_t>(op.lane)][static_cast<std::size_t>(op.group)];
+  trace_.record(op.lane, SpanEvent{rank_, step, id, enqueued, ready, ended});
+  trace_.record(op.lane,
+                CollectiveEvent{rank_, step, id, op.group, number++, posted, ready, ended,
+                                traffic.value().bytes_sent, traffic.value().bytes_received});
+  return Ok{};
 }
 
 Result<Traffic> ExecutorImpl::communicate(const Op& op, Channel& channel) {

@@ -54,6 +54,7 @@ class ExecutorImpl final : public Executor {
 
   // executor_comm.cpp: collectives, run by the thread of their lane.
   LaneWorker::Job collective(OpId id);
+  Status run_collective(OpId id, std::int32_t step, std::int64_t enqueued);
   Result<Traffic> communicate(const Op& op, Channel& channel);
   Result<Traffic> exchange_counts(const Op& op, Channel* channel);
   Result<Traffic> all_to_all_v(const Op& op, Channel& channel);

@@ -6,8 +6,11 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -158,7 +161,14 @@ void MemoryMeter::move(BufferClass from, BufferClass to, std::int64_t bytes) {
 void install_metered_allocator() {
   static MeteredAllocator allocator;
   static std::once_flag once;
-  std::call_once(once, [] { c10::SetCPUAllocator(&allocator, 255); });
+  std::call_once(once, [] {
+    // Freed memory stays with the process: tensors come back every layer, and fresh pages cost more
+    // than much of the arithmetic on them.
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+    mallopt(M_TOP_PAD, 64 << 20);
+    c10::SetCPUAllocator(&allocator, 255);
+  });
 }
 
 MeterScope::MeterScope(std::shared_ptr<MemoryMeter> meter)
