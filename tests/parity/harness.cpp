@@ -43,8 +43,7 @@ reference::Parameters assemble(const Program& program, const Shards& shards) {
       auto& whole = flat[part];
       whole.resize(static_cast<std::size_t>(unit.shard_numel * shard.size));
       const auto& mine = shards.at({static_cast<std::int32_t>(u), rank});
-      std::copy(mine.begin(), mine.end(),
-                whole.begin() + shard.index_of(rank) * unit.shard_numel);
+      std::copy(mine.begin(), mine.end(), whole.begin() + shard.index_of(rank) * unit.shard_numel);
     }
     for (const auto& [part, whole] : flat) {
       std::int64_t at = 0;
@@ -170,77 +169,107 @@ std::vector<engine::MicroBatch> rank_batch(const Plan& plan, const reference::Ba
   return out;
 }
 
-Result<Run> run_in_process(const Plan& plan, const Program& program, const reference::Batch& batch,
-                           const RunOptions& options) {
-  const std::int32_t world = program.world;
-  auto communicators = engine::make_in_process(program.groups, world);
-  std::vector<engine::MemoryTrace> traces(static_cast<std::size_t>(world));
+namespace {
+
+// What the threads of all ranks share.
+struct World {
+  const Plan& plan;
+  const Program& program;
+  const reference::Batch& batch;
+  const RunOptions& options;
+  std::vector<std::unique_ptr<engine::Communicator>> communicators;
+  std::vector<engine::MemoryTrace> traces;
+  std::vector<std::optional<Error>> errors;
   Collector collector;
-  Shards initial, updated;
   std::mutex mutex;
-  std::vector<std::optional<Error>> errors(static_cast<std::size_t>(world));
+  Shards initial, updated;
   Run run;
-  run.live_after.resize(static_cast<std::size_t>(world));
-  const auto snapshot = [&](engine::Executor& executor, std::int32_t rank, Shards& shards) {
-    const std::lock_guard lock(mutex);
-    for (std::size_t u = 0; u < program.roles[0].units.size(); ++u) {
-      const auto unit = static_cast<std::int32_t>(u);
-      shards[{unit, rank}] = doubles(executor.shard(unit));
-    }
+};
+
+void snapshot(World& world, const engine::Executor& executor, std::int32_t rank, Shards& shards) {
+  const std::lock_guard lock(world.mutex);
+  for (std::size_t u = 0; u < world.program.roles[0].units.size(); ++u) {
+    const auto unit = static_cast<std::int32_t>(u);
+    shards[{unit, rank}] = doubles(executor.shard(unit));
+  }
+}
+
+void run_rank(World& world, std::int32_t rank) {
+  const auto r = static_cast<std::size_t>(rank);
+  RankRun watcher(world.plan, world.program, rank, world.collector);
+  engine::ExecutorOptions options;
+  options.optimizer = world.options.optimizer;
+  options.seed = world.options.seed;
+  options.init_std = world.options.init_std;
+  options.skip_op = world.options.skip_op;
+  options.observe = [&](const Op& op, BufferId b, const at::Tensor& t) {
+    watcher.observe(op, b, t);
   };
-  const auto rank_main = [&](std::int32_t rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    RankRun watcher(plan, program, rank, collector);
-    engine::ExecutorOptions executor_options;
-    executor_options.optimizer = options.optimizer;
-    executor_options.seed = options.seed;
-    executor_options.init_std = options.init_std;
-    executor_options.skip_op = options.skip_op;
-    executor_options.observe = [&](const Op& op, BufferId b, const at::Tensor& t) {
-      watcher.observe(op, b, t);
-    };
-    auto made = engine::Executor::create(program, rank, *communicators[r], traces[r],
-                                         executor_options);
-    if (!made.ok()) {
-      errors[r] = made.error();
-      communicators[r]->abort(made.error());
+  auto made = engine::Executor::create(world.program, rank, *world.communicators[r],
+                                       world.traces[r], options);
+  if (!made.ok()) {
+    world.errors[r] = made.error();
+    world.communicators[r]->abort(made.error());
+    return;
+  }
+  engine::Executor& executor = *made.value();
+  snapshot(world, executor, rank, world.initial);
+  const auto micro_batches = rank_batch(world.plan, world.batch, rank);
+  for (std::int32_t step = 0; step < world.options.steps; ++step) {
+    const auto result = executor.run_step(step, micro_batches);
+    if (!result.ok()) {
+      world.errors[r] = result.error();
       return;
     }
-    engine::Executor& executor = *made.value();
-    snapshot(executor, rank, initial);
-    const auto micro_batches = rank_batch(plan, batch, rank);
-    for (std::int32_t step = 0; step < options.steps; ++step) {
-      const auto result = executor.run_step(step, micro_batches);
-      if (!result.ok()) {
-        errors[r] = result.error();
-        return;
-      }
-      if (rank == 0) run.steps.push_back(result.value());
-    }
-    snapshot(executor, rank, updated);
-    run.live_after[r] = executor.live_bytes();
-  };
+    if (rank == 0) world.run.steps.push_back(result.value());
+  }
+  snapshot(world, executor, rank, world.updated);
+  world.run.live_after[r] = executor.live_bytes();
+}
+
+}  // namespace
+
+Result<Run> run_in_process(const Plan& plan, const Program& program, const reference::Batch& batch,
+                           const RunOptions& options) {
+  const auto ranks = static_cast<std::size_t>(program.world);
+  World world{plan,
+              program,
+              batch,
+              options,
+              engine::make_in_process(program.groups, program.world),
+              std::vector<engine::MemoryTrace>(ranks),
+              {},
+              {},
+              {},
+              {},
+              {},
+              {}};
+  world.errors.resize(ranks);
+  world.run.live_after.resize(ranks);
   std::vector<std::thread> threads;
-  for (std::int32_t rank = 0; rank < world; ++rank) threads.emplace_back(rank_main, rank);
+  for (std::int32_t rank = 0; rank < program.world; ++rank) {
+    threads.emplace_back([&world, rank] { run_rank(world, rank); });
+  }
   for (std::thread& t : threads) t.join();
-  for (const auto& error : errors) {
+  for (const auto& error : world.errors) {
     if (error.has_value()) return *error;
   }
-  run.initial = assemble(program, initial);
-  run.updated = assemble(program, updated);
-  run.gradients = assemble(program, collector.gradients);
+  Run run = std::move(world.run);
+  run.initial = assemble(program, world.initial);
+  run.updated = assemble(program, world.updated);
+  run.gradients = assemble(program, world.collector.gradients);
   std::map<std::int64_t, std::vector<std::int64_t>> by_layer;
-  for (const auto& [key, ids] : collector.ids) {
+  for (const auto& [key, ids] : world.collector.ids) {
     auto& all = by_layer[key.first];
     all.insert(all.end(), ids.begin(), ids.end());
   }
   for (auto& [layer, ids] : by_layer) run.routing.push_back(std::move(ids));
-  for (const auto& [row, hidden] : collector.hidden) {
+  for (const auto& [row, hidden] : world.collector.hidden) {
     if (options.steps != 1) break;  // the parameters behind the last forward are not kept
     const std::vector<double> logits = logits_of(plan, run.initial, hidden);
     run.logits.insert(run.logits.end(), logits.begin(), logits.end());
   }
-  for (auto& trace : traces) run.events.push_back(std::move(trace.events));
+  for (auto& trace : world.traces) run.events.push_back(std::move(trace.events));
   return run;
 }
 

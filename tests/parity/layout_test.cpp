@@ -36,8 +36,7 @@ Layout layout_of(std::int64_t replicate_d, std::int64_t fsdp_d, std::int64_t ep,
 Run run_case(const Model& model, const Layout& layout, const Chunks& chunks,
              const MemoryPolicy& policy, DType dtype, const reference::Batch& batch,
              std::int32_t steps) {
-  const Plan plan =
-      make_plan(model, layout, chunks, policy, dtype, kTokens, kSequences);
+  const Plan plan = make_plan(model, layout, chunks, policy, dtype, kTokens, kSequences);
   const Program program = lower(plan);
   EXPECT_TRUE(verify(program).empty());
   RunOptions options;

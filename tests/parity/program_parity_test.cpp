@@ -226,7 +226,8 @@ TEST_P(ProgramParity, SimulatedIsRun) {
 
 std::string name_of_case(const testing::TestParamInfo<Case>& test) {
   std::string name = test.param.name;
-  std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
   return name;
 }
 
@@ -256,8 +257,7 @@ void expect_every_op_matters(const Plan& plan) {
 TEST(EveryOpMatters, ExpertParallel) {
   Model model = reference::tiny_moe();
   Layout layout = layout_of(2, 1, 2, 1, 1);
-  expect_every_op_matters(
-      make_plan(model, layout, {16, 8, 1}, {1}, DType::kFloat64, 32, 4));
+  expect_every_op_matters(make_plan(model, layout, {16, 8, 1}, {1}, DType::kFloat64, 32, 4));
 }
 
 TEST(EveryOpMatters, ShardedGlobalBalance) {

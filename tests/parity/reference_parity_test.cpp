@@ -20,8 +20,8 @@ struct Tolerance {
 void check(const Model& model, BalanceScope scope, Tolerance tolerance, std::uint64_t seed) {
   Layout layout;
   layout.micro_batch = scope == BalanceScope::kSequence ? 3 : 1;
-  const Plan plan = make_plan(model, layout, {4, 3, 1}, {}, tolerance.dtype, kTokens, kSequences,
-                              scope);
+  const Plan plan =
+      make_plan(model, layout, {4, 3, 1}, {}, tolerance.dtype, kTokens, kSequences, scope);
   const auto batch = reference::random_batch(model, kSequences, kTokens, seed);
   RunOptions options;
   options.optimizer.clip_norm = 1e9;
@@ -36,8 +36,7 @@ void check(const Model& model, BalanceScope scope, Tolerance tolerance, std::uin
   if (scope == BalanceScope::kMicrobatchGlobal) {
     reference_options.micro_batch_of_sequence = {0, 1, 2};
   }
-  const reference::Output expected =
-      reference::run(model, run.initial, batch, reference_options);
+  const reference::Output expected = reference::run(model, run.initial, batch, reference_options);
   EXPECT_NEAR(run.steps[0].loss, expected.loss, tolerance.loss * expected.loss);
   EXPECT_NEAR(run.steps[0].balance_loss, expected.balance_loss,
               tolerance.loss * std::max(1e-6, expected.balance_loss));
