@@ -16,7 +16,7 @@ std::string gap_text(Bytes needed, Bytes usable) {
 
 void print_facts(const Plan& plan, Output& out) {
   TextTable facts({{""}, {""}});
-  facts.row({"layout", describe(plan.layout, plan.chunks, plan.policy)});
+  facts.row({"layout", layout_text(plan.model, plan.layout, plan.chunks, plan.policy)});
   facts.row({"model",
              fmt::format("{} parameters, {} active",
                          format_count(static_cast<double>(parameter_count(plan.model))),
@@ -36,7 +36,8 @@ void print_runners_up(const Plan& plan, Output& out) {
     const double slower = runner.predicted.step.value() / plan.predicted.step.value() - 1;
     table.row({format_seconds(runner.predicted.step), signed_percent(slower),
                format_bytes(runner.predicted.peak),
-               describe(runner.layout, runner.chunks, runner.policy), runner.lost_by});
+               layout_text(plan.model, runner.layout, runner.chunks, runner.policy),
+               runner.lost_by});
   }
   out.line(table.text());
 }
@@ -69,6 +70,15 @@ std::string job_of(const Plan& plan) {
   return fmt::format("{} on {}, {} ({} tokens a step)", plan.model.name, plan.cluster.name,
                      plan.workload.name,
                      format_count(static_cast<double>(plan.workload.global_tokens())));
+}
+
+std::string layout_text(const Model& model, Layout layout, const Chunks& chunks,
+                        const MemoryPolicy& policy) {
+  if (!model.is_moe()) {
+    layout.fsdp_e = layout.fsdp_d;
+    layout.replicate_e = layout.replicate_d;
+  }
+  return describe(layout, chunks, policy);
 }
 
 Bytes usable_memory(const Cluster& cluster) {
@@ -120,7 +130,8 @@ void print_infeasible(const planner::Outcome& outcome, Output& out) {
   facts.row({"needed", format_bytes(lack.needed) + " a device, by the plan that needs least"});
   facts.row({"usable", format_bytes(lack.usable)});
   if (lack.usable < lack.needed) facts.row({"short of", format_bytes(lack.needed - lack.usable)});
-  facts.row({"that plan", describe(nearest_plan.layout, nearest_plan.chunks, nearest_plan.policy)});
+  facts.row({"that plan", layout_text(nearest_plan.model, nearest_plan.layout, nearest_plan.chunks,
+                                      nearest_plan.policy)});
   out.line(facts.text());
   print_memory("its memory at the peak", lack.parts, out);
   if (!lack.advice.empty()) {

@@ -13,6 +13,10 @@ namespace orrery::cli {
 // "qwen3-235b-a22b on h800x256, pretrain-4k (4.19 M tokens a step)"
 std::string job_of(const Plan& plan);
 
+// describe() without the expert axes where the model has no experts.
+std::string layout_text(const Model& model, Layout layout, const Chunks& chunks,
+                        const MemoryPolicy& policy);
+
 // Memory of a device that a plan may use.
 Bytes usable_memory(const Cluster& cluster);
 

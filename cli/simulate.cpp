@@ -72,11 +72,12 @@ void print(const Simulated& simulated, const std::string& bound_to, Output& out)
   const Plan& plan = simulated.plan;
   out.heading("simulated: " + job_of(plan));
   TextTable facts({{""}, {""}});
-  facts.row({"layout", describe(plan.layout, plan.chunks, plan.policy)});
+  facts.row({"layout", layout_text(plan.model, plan.layout, plan.chunks, plan.policy)});
   facts.row({"program",
-             fmt::format("{} ranks, {} roles, {} ops a rank, hash {:016x}", simulated.program.world,
-                         simulated.program.roles.size(), simulated.program.roles.front().ops.size(),
-                         simulated.program.hash())});
+             fmt::format("{}, {}, {} ops a rank, hash {:016x}",
+                         plural(static_cast<std::size_t>(simulated.program.world), "rank"),
+                         plural(simulated.program.roles.size(), "role"),
+                         simulated.program.roles.front().ops.size(), simulated.program.hash())});
   facts.row({"expert loads", bound_to.empty() ? fmt::format("drawn, coefficient of variation {}",
                                                             plan.workload.expert_load_cv)
                                               : "as recorded in " + bound_to});

@@ -76,24 +76,24 @@ $ sed 's/"global_sequences": 8/"global_sequences": 6/' "$(dirname "$(command -v 
 ! ...
 ? 4
 
-# 8 GPUs are too few for 235 billion parameters.
-$ orrery plan --model qwen3-235b-a22b --cluster h800x8
+# Four GPUs are too few for 32 billion parameters.
+$ orrery plan --model qwen3-32b --cluster h800x4
 >
-> does not fit: qwen3-235b-a22b on h800x8, pretrain-4k (4.19 M tokens a step)
+> does not fit: qwen3-32b on h800x4, pretrain-4k (4.19 M tokens a step)
 >   needed     ... GiB a device, by the plan that needs least
 >   usable     75.6 GiB
 >   short of   ... GiB
->   that plan  fsdp 8 ...
+>   that plan  fsdp 4 ...
 > ...
 > its memory at the peak
 > ...
 > what would make it fit
 > ...
 ! ...
-! error: orrery plan: no plan of qwen3-235b-a22b on h800x8 with pretrain-4k fits
+! error: orrery plan: no plan of qwen3-32b on h800x4 with pretrain-4k fits
 ? 4
 
-$ orrery plan --model qwen3-235b-a22b --cluster h800x8 --json -o never.json
+$ orrery plan --model qwen3-32b --cluster h800x4 --json -o never.json
 > {
 >   "schema_version": 1,
 >   "feasible": false,
@@ -101,7 +101,7 @@ $ orrery plan --model qwen3-235b-a22b --cluster h800x8 --json -o never.json
 > ...
 > }
 ! ...
-! error: orrery plan: no plan of qwen3-235b-a22b on h800x8 with pretrain-4k fits
+! error: orrery plan: no plan of qwen3-32b on h800x4 with pretrain-4k fits
 !   hint: ...
 ? 4
 
