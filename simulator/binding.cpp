@@ -6,7 +6,9 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <utility>
 
+#include "core/hash.h"
 #include "simulator/simulator.h"
 
 namespace orrery::simulator {
@@ -108,44 +110,55 @@ std::string misfit(const Plan& plan, const Program& program, const Binding& bind
   return "";
 }
 
-Binding draw_binding(const Plan& plan, const Program& program, std::int32_t rank,
-                     std::uint64_t seed) {
+Loads draw_loads(const Plan& plan, const Role& role, std::uint64_t seed) {
+  Loads loads;
+  for (const std::string& name : role.var_names) {
+    if (name.rfind("route/", 0) != 0) continue;
+    // By the record's name, not its place: every layout routes the same loads.
+    loads.push_back(draw_rows(routed_rows(plan), plan.model.experts, plan.workload.expert_load_cv,
+                              mix(seed) + hash64(name)));
+  }
+  return loads;
+}
+
+Binding binding_of(const Plan& plan, const Program& program, std::int32_t rank,
+                   const Loads& loads) {
   const Role& role = program.role_of(rank);
+  const RouteVars& route = role.route;
   Binding binding;
   binding.rank = rank;
   binding.values.assign(static_cast<std::size_t>(role.num_vars), 0);
-  const std::int64_t slots = routed_rows(plan);
-  const std::int64_t local = role.route.local_experts;
-  const auto set = [&](std::int32_t i, std::int64_t v) {
-    binding.values[static_cast<std::size_t>(i)] = v;
-  };
-  // All ranks of an expert group draw alike, so that what one sends the other receives.
+  // All ranks of an expert group route alike, so that what one sends the other receives.
   const std::int32_t self = program.groups[3].index_of(rank);
-  for (std::int32_t base = 0; base < role.num_vars; ++base) {
-    const std::string& name = role.var_names[static_cast<std::size_t>(base)];
+  auto next = loads.begin();
+  for (std::size_t base = 0; base < role.var_names.size(); ++base) {
+    std::int64_t* record = binding.values.data() + base;
+    const std::string& name = role.var_names[base];
     if (name.rfind("batch/", 0) == 0) {
-      set(base + BatchVars::pairs(), plan.layout.micro_batch * plan.workload.pairs_per_sequence());
+      record[BatchVars::pairs()] = plan.layout.micro_batch * plan.workload.pairs_per_sequence();
     } else if (name.rfind("route/", 0) == 0) {
-      const std::vector<std::int64_t> rows =
-          draw_rows(slots, plan.model.experts, plan.workload.expert_load_cv,
-                    mix(seed) + static_cast<std::uint64_t>(base) * 4096);
-      const auto to_rank = [&](std::int64_t p) {
-        return std::accumulate(rows.begin() + p * local, rows.begin() + (p + 1) * local,
+      const std::int64_t* rows = (next++)->data();
+      const auto to_rank = [&](std::int32_t p) {
+        return std::accumulate(rows + p * route.local_experts, rows + (p + 1) * route.local_experts,
                                std::int64_t{0});
       };
       const std::int64_t mine = to_rank(self);
-      set(base + RouteVars::rows(), mine * role.route.ep);
-      for (std::int32_t p = 0; p < role.route.ep; ++p) {
-        set(base + role.route.sent(p), to_rank(p));
-        set(base + role.route.received(p), mine);
+      record[RouteVars::rows()] = mine * route.ep;
+      for (std::int32_t p = 0; p < route.ep; ++p) {
+        record[route.sent(p)] = to_rank(p);
+        record[route.received(p)] = mine;
       }
-      for (std::int32_t e = 0; e < local; ++e) {
-        set(base + role.route.expert_rows(e),
-            rows[static_cast<std::size_t>(self * local + e)] * role.route.ep);
+      for (std::int32_t e = 0; e < route.local_experts; ++e) {
+        record[route.expert_rows(e)] = rows[self * route.local_experts + e] * route.ep;
       }
     }
   }
   return binding;
+}
+
+Binding draw_binding(const Plan& plan, const Program& program, std::int32_t rank,
+                     std::uint64_t seed) {
+  return binding_of(plan, program, rank, draw_loads(plan, program.role_of(rank), seed));
 }
 
 }  // namespace orrery::simulator

@@ -37,8 +37,9 @@ Result<std::vector<RankInput>> inputs_of(const Plan& plan, const Program& progra
                                          const Options& options) {
   std::vector<RankInput> inputs;
   if (options.bindings.empty()) {
+    const Loads loads = draw_loads(plan, program.roles[0], options.seed);
     for (const std::int32_t r : ranks_to_replay(plan, program)) {
-      inputs.push_back({r, &program.role_of(r), draw_binding(plan, program, r, options.seed)});
+      inputs.push_back({r, &program.role_of(r), binding_of(plan, program, r, loads)});
     }
     return inputs;
   }

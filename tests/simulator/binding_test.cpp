@@ -174,6 +174,23 @@ TEST(Binding, TheSpreadIsTheWorkloads) {
   EXPECT_GT(mean_spread(2.0), wide);
 }
 
+// Plans are compared on equal loads: the layout decides who has an expert, not what it gets.
+TEST(Binding, TheLayoutDoesNotChangeTheLoads) {
+  std::vector<std::vector<double>> first;
+  for (const std::int64_t ep : {1, 2, 4}) {
+    Plan plan = small_moe_plan(4, ep, 2);
+    plan.model = small_moe_model(3, 8);
+    plan.workload.expert_load_cv = 0.6;
+    seal(plan);
+    const Drawn d(plan, 5);
+    std::vector<std::vector<double>> all;
+    for (const std::size_t record : d.routes) all.push_back(loads(d, record));
+    ASSERT_EQ(all.size(), 6U);
+    if (first.empty()) first = all;
+    EXPECT_EQ(all, first) << "ep " << ep;
+  }
+}
+
 TEST(Binding, LayersAndMicroBatchesAreDrawnApart) {
   Plan plan = small_moe_plan(2, 2, 2);
   plan.workload.sequence_tokens = 512;
