@@ -46,7 +46,7 @@ Status write_static_side(sql::Database& db, const RankInfo& rank, const RunInfo&
 
 Result<sql::Database> create_part(const std::string& path) {
   std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
+  std::filesystem::create_directory(std::filesystem::path(path).parent_path(), error);
   if (error) return Error::of(ErrorCode::kIo, path, "cannot make its folder: " + error.message());
   for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
     std::filesystem::remove(path + suffix, error);
