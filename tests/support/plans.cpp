@@ -167,7 +167,9 @@ Cluster small_cluster(std::int64_t devices) {
   d.gemm = d.grouped = d.attention = {{1e3, 1e9}, {0.1, 0.8}};
   d.memory_eff = {{1e3, 1e8}, {0.2, 0.9}};
   c.tiers.push_back({"near", c.devices_per_node, BytesPerSecond(5e10), Seconds(1e-6)});
-  c.tiers.push_back({"far", devices, BytesPerSecond(1e10), Seconds(5e-6)});
+  if (devices > c.devices_per_node) {
+    c.tiers.push_back({"far", devices, BytesPerSecond(1e10), Seconds(5e-6)});
+  }
   c.sha256 = sha256_hex(to_json(c).dump(-1));
   return c;
 }
