@@ -261,16 +261,21 @@ const UnitSizes& Costs::unit_sizes(std::int64_t ep) {
   return sizes_.emplace(ep, sizes).first->second;
 }
 
-CandidateCosts Costs::layout_costs(const Layout& l, bool chunked_loss) {
+CandidateCosts Costs::layout_costs(const Layout& layout, bool chunked_loss) {
+  CandidateCosts c = all_unit_costs(layout, chunked_loss);
+  if (model_.is_moe()) {
+    c.routed = &routed_costs(layout);
+    c.exchange = &exchange_costs(layout);
+  }
+  return c;
+}
+
+CandidateCosts Costs::all_unit_costs(const Layout& l, bool chunked_loss) {
   CandidateCosts c;
   const bool fsdp_inner = l.dense_inner == "fsdp", ep_inner = l.expert_inner == "ep";
   const Sharding dense{l.fsdp_d, fsdp_inner ? 1 : l.replicate_d, l.replicate_d,
                        fsdp_inner ? l.fsdp_d : 1};
   const Sharding expert{l.fsdp_e, ep_inner ? l.ep : 1, l.replicate_e, l.ep * l.fsdp_e};
-  if (model_.is_moe()) {
-    c.routed = &routed_costs(l);
-    c.exchange = &exchange_costs(l);
-  }
   const UnitSizes& sizes = unit_sizes(l.ep);
   // A unit that is added to more than once a micro-batch keeps its gradient in the master dtype.
   const DType once = workload_.compute;

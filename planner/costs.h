@@ -78,6 +78,8 @@ class Costs {
 
   // The part of a candidate that its layout fixes; `chunked`: the loss runs in chunks.
   CandidateCosts layout_costs(const Layout& layout, bool chunked);
+  // Of that, what depends on neither routing nor blocks: the units, and sums over the world.
+  CandidateCosts all_unit_costs(const Layout& layout, bool chunked);
   const BlockCosts& block_costs(const Layout& layout, const Chunks& chunks);
   CandidateCosts candidate(const Layout& layout, const Chunks& chunks);
 

@@ -55,7 +55,7 @@ std::int64_t Footprints::gradients_above(const CandidateCosts& p, std::int64_t l
 Bytes Footprints::least(const Layout& layout, const Choice& choice, const CandidateCosts& p) {
   const std::int64_t base = state(layout, p).value();
   const std::int64_t layers = costs_.model().layers, n = choice.policy.recompute_layers;
-  if (!uniform_ || layers < 2) return Bytes(base);
+  if (!uniform_) return Bytes(base);
   const bool once = layout.accumulation == 1;
   std::int64_t most = base + (once ? gradients_above(p, 0) : 0);
   const std::int64_t kept_again = n > 0 ? layer_probe(layout, choice, true).kept : 0;
@@ -118,7 +118,10 @@ const Footprints::Probe& Footprints::probe(const Layout& layout, const Chunks& c
 Footprints::Probe Footprints::measure(const Plan& plan) const {
   const Program program = lower(plan);
   const Role& role = program.roles[0];
-  const Binding binding = simulator::draw_binding(plan, program, 0, 0);
+  // What does not divide evenly goes to the first experts: the last rank has no more than its
+  // share.
+  const Group& ep = program.groups[3];
+  const Binding binding = simulator::draw_binding(plan, program, (ep.size - 1) * ep.stride, 0);
   const simulator::MemoryTimeline timeline = simulator::memory_timeline(role, binding.values);
   const auto bytes = [&](const Buffer& b) { return b.bytes.eval(binding.values, b.vars); };
   // State and step gradients are counted by formulas of the real depth: take them out.

@@ -12,7 +12,7 @@ namespace orrery::planner {
 namespace {
 
 // Replays of the candidates that need least memory, where nothing fits: the bound orders them well.
-constexpr int kSmallestReplays = 2;
+constexpr int kSmallestReplays = 4;
 // Replays of a family before the bound of its next member is taken to be out of reach.
 constexpr int kFamilyReplays = 8;
 
@@ -53,11 +53,14 @@ double Search::quick(Place p) {
   return quick_bound(costs_, layout(p), choice(p), prices(p));
 }
 
+Bytes Search::state(const Layout& l) {
+  return footprints_.state(l, costs_.all_unit_costs(l, false));
+}
+
 Bytes Search::memory(Place p) {
-  const CandidateCosts c = prices(p);
-  const Bytes state = footprints_.state(layout(p), c);
-  if (state > usable_memory(request_.cluster)) return state;
-  return footprints_.least(layout(p), choice(p), c);
+  const Layout& l = layout(p);
+  const Choice c = choice(p);
+  return footprints_.least(l, c, costs_.all_unit_costs(l, costs_.chunked(l, c.chunks)));
 }
 
 Plan Search::plan_of(const Layout& l, const Choice& c) const {
@@ -132,6 +135,7 @@ std::int32_t Search::deepest(const Subspace& family) const {
 std::vector<Search::Node> Search::nodes(const Subspace& family) {
   if (shallow_.empty()) {
     for (std::size_t l = 0; l < space_.layouts.size(); ++l) {
+      if (state(space_.layouts[l]) > usable_memory(request_.cluster)) continue;
       const std::size_t chunks = space_.chunks.at(space_.layouts[l].micro_batch).size();
       for (std::size_t c = 0; c < chunks; ++c) {
         const Place p{0, static_cast<std::int32_t>(l), static_cast<std::int32_t>(c)};
@@ -217,11 +221,8 @@ void Search::run() {
 }
 
 bool Search::state_fits() {
-  for (std::size_t l = 0; l < space_.layouts.size(); ++l) {
-    const Place p{0, static_cast<std::int32_t>(l), 0};
-    if (footprints_.state(layout(p), prices(p)) <= usable_memory(request_.cluster)) return true;
-  }
-  return false;
+  return std::any_of(space_.layouts.begin(), space_.layouts.end(),
+                     [&](const Layout& l) { return state(l) <= usable_memory(request_.cluster); });
 }
 
 std::optional<Trial> Search::best_of(const Subspace& family) {
@@ -238,40 +239,33 @@ std::optional<Trial> Search::best_of(const Subspace& family) {
 }
 
 std::optional<Trial> Search::smallest_of(const Subspace& family) {
-  struct Small {
-    std::int64_t bytes;
-    Node node;
-  };
-  std::vector<Small> all;
-  std::int64_t least_state = std::numeric_limits<std::int64_t>::max();
-  for (Node n : nodes(family)) {
-    n.place.recompute = deepest(family);
-    const std::int64_t bytes = footprints_.state(layout(n.place), prices(n.place)).value();
-    least_state = std::min(least_state, bytes);
-    all.push_back({bytes, n});
-  }
+  const std::int32_t depth = deepest(family);
+  if (depth < 0) return std::nullopt;
+  std::vector<std::int64_t> states;
+  for (const Layout& l : space_.layouts) states.push_back(state(l).value());
   // Where no state fits, those that hold little more than the least, step gradients aside.
+  const std::int64_t least_state = *std::min_element(states.begin(), states.end());
   const std::int64_t limit =
       std::max(usable_memory(request_.cluster).value(), least_state + least_state / 2);
-  std::erase_if(all, [&](const Small& s) { return s.bytes > limit; });
-  for (Small& s : all) {
-    const Place p = s.node.place;
-    s.bytes = footprints_.least(layout(p), choice(p), prices(p)).value();
+  std::vector<std::pair<std::int64_t, Place>> all;
+  for (std::size_t l = 0; l < states.size(); ++l) {
+    const Layout& layout = space_.layouts[l];
+    if (states[l] > limit || (family.member && !family.member(layout))) continue;
+    for (std::size_t c = 0; c < space_.chunks.at(layout.micro_batch).size(); ++c) {
+      const Place p{depth, static_cast<std::int32_t>(l), static_cast<std::int32_t>(c)};
+      all.emplace_back(memory(p).value(), p);
+    }
   }
-  std::sort(all.begin(), all.end(), [](const Small& a, const Small& b) {
-    return a.bytes != b.bytes ? a.bytes < b.bytes : b.node > a.node;
-  });
+  std::sort(all.begin(), all.end());
   std::optional<Trial> found;
   std::int64_t previous = -1;
   int replays = 0;
-  for (const Small& small : all) {
-    if (found && (small.bytes >= found->predicted.peak.value() || replays >= kSmallestReplays)) {
-      break;
-    }
-    if (small.bytes == previous) continue;  // the same memory, and slower
-    previous = small.bytes;
+  for (const auto& [bytes, place] : all) {
+    if (found && (bytes >= found->predicted.peak.value() || replays >= kSmallestReplays)) break;
+    if (bytes == previous) continue;  // the same memory in another order of ranks
+    previous = bytes;
     ++replays;
-    const Trial& t = replay(small.node.place);
+    const Trial& t = replay(place);
     if (!found || t.predicted.peak < found->predicted.peak) found = t;
   }
   return found;

@@ -83,6 +83,7 @@ class Search {
   }
   CandidateCosts prices(Place p);
   double quick(Place p);
+  Bytes state(const Layout& layout);
   Bytes memory(Place p);
   const Trial& replay(Place p);
   std::vector<Node> nodes(const Subspace& family);

@@ -3,6 +3,7 @@
 #include "planner/space.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <numeric>
 #include <optional>
@@ -255,7 +256,7 @@ class Enumeration {
     const auto depths = static_cast<std::int64_t>(recompute_.size());
     const std::int64_t count = static_cast<std::int64_t>(all.size()) * depths;
     space_.enumerated += count;
-    if (const auto broken = broken_rule(layout, {})) {
+    if (const auto broken = broken_rule(layout, {}, 0)) {
       rejected_[*broken] += count;
       return;
     }
@@ -275,7 +276,7 @@ class Enumeration {
     std::vector<Chunks>& legal = space_.chunks[layout.micro_batch];
     std::map<std::string, std::int64_t>& broken = broken_chunks_[layout.micro_batch];
     for (const Chunks& c : all) {
-      const auto rule = broken_rule(layout, {c, {}});
+      const auto rule = broken_rule(layout, {c, {}}, 1);
       if (rule) ++broken[*rule];
       if (!rule) legal.push_back(c);
     }
@@ -284,17 +285,20 @@ class Enumeration {
   void legal_recompute(const Layout& layout) {
     looked_ = true;
     for (const std::int64_t n : recompute_) {
-      const auto rule = broken_rule(layout, {{}, {n}});
+      const auto rule = broken_rule(layout, {{}, {n}}, 2);
       if (rule) ++broken_recompute_[*rule];
       if (!rule) space_.recompute.push_back(n);
     }
   }
 
-  std::optional<std::string> broken_rule(const Layout& layout, const Choice& choice) {
+  // `stage`: what is looked at, a layout (0), its chunks (1) or recompute (2).
+  std::optional<std::string> broken_rule(const Layout& layout, const Choice& choice,
+                                         std::size_t stage) {
     const std::vector<Violation> found = violations(
         request_.model, request_.cluster, request_.workload, layout, choice.chunks, choice.policy);
     if (found.empty()) return std::nullopt;
-    if (least_.empty() || found.size() < least_.size()) least_ = found;
+    std::vector<Violation>& least = least_[stage];
+    if (least.empty() || found.size() < least.size()) least = found;
     return found.front().rule;
   }
 
@@ -302,7 +306,9 @@ class Enumeration {
     Error error;
     error.code = ErrorCode::kInfeasible;
     const std::int64_t batch = request_.workload.global_sequences, ranks = world();
-    for (const Violation& v : least_) {
+    // The chunks were looked at only where a layout is legal, recompute only where chunks are too.
+    const std::size_t stage = looked_ ? 2 : (space_.chunks.empty() ? 0 : 1);
+    for (const Violation& v : least_[stage]) {
       std::string hint;
       if (v.rule == "batch_divides" && batch % ranks != 0) {
         const std::int64_t below = batch / ranks * ranks;
@@ -326,8 +332,9 @@ class Enumeration {
   std::map<std::string, std::int64_t> rejected_;
   std::map<std::int64_t, std::map<std::string, std::int64_t>> broken_chunks_;  // by micro_batch
   std::map<std::string, std::int64_t> broken_recompute_;
-  bool looked_ = false;           // at the recompute depths
-  std::vector<Violation> least_;  // of the candidate that breaks the fewest rules
+  bool looked_ = false;  // at the recompute depths
+  // By stage: of the candidate that breaks the fewest rules.
+  std::array<std::vector<Violation>, 3> least_;
 };
 
 }  // namespace

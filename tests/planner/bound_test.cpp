@@ -1,0 +1,117 @@
+// The bounds are never above the replay: time and memory, on random legal plans of all kinds.
+#include "planner/bound.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/program/lower.h"
+#include "planner/footprint.h"
+#include "simulator/simulator.h"
+#include "tests/support/plans.h"
+
+namespace orrery::planner {
+namespace {
+
+struct Case {
+  explicit Case(const Plan& p)
+      : plan(p), choice{p.chunks, p.policy}, costs(p.model, p.cluster, p.workload) {
+    prices = costs.candidate(p.layout, p.chunks);
+  }
+  simulator::Simulation simulate() const {
+    simulator::Options options;
+    options.events = false;
+    return simulator::simulate(plan, lower(plan), options).value();
+  }
+  Plan plan;
+  Choice choice;
+  Costs costs;
+  CandidateCosts prices;
+};
+
+// Random speeds, slowdowns and spreads of expert load on top of the random plan, so that now
+// compute, now communication, now launches decide.
+Plan varied_plan(std::uint64_t seed) {
+  Plan plan = random_plan(seed);
+  Draw draw(seed * 7919 + 1);
+  plan.cluster.compute_slowdown = 1 + 0.05 * static_cast<double>(draw.between(0, 8));
+  plan.cluster.link_slowdown = 1 + 0.05 * static_cast<double>(draw.between(0, 8));
+  plan.workload.expert_load_cv = 0.25 * static_cast<double>(draw.between(0, 4));
+  const auto scale = [&](double value) {
+    for (std::int64_t i = draw.between(0, 4); i > 0; --i) value /= 8;
+    return value;
+  };
+  plan.cluster.device.launch = Seconds(scale(1e-6));
+  plan.cluster.device.memory_bandwidth = BytesPerSecond(scale(1e11));
+  for (LinkTier& t : plan.cluster.tiers) {
+    t.bandwidth = BytesPerSecond(scale(t.bandwidth.value()));
+    t.latency = Seconds(scale(t.latency.value()));
+  }
+  seal(plan);
+  return plan;
+}
+
+TEST(Bound, NeverAboveTheReplay) {
+  double closest = 0;
+  for (std::uint64_t seed = 1; seed <= 2500; ++seed) {
+    const Case c(varied_plan(seed));
+    const double step = static_cast<double>(c.simulate().step.value());
+    const double tight = bound(c.costs, c.plan.layout, c.choice, c.prices);
+    const std::string what = "seed " + std::to_string(seed) + ": " +
+                             describe(c.plan.layout, c.plan.chunks, c.plan.policy);
+    ASSERT_LE(tight, step) << what;
+    ASSERT_LE(quick_bound(c.costs, c.plan.layout, c.choice, c.prices), step) << what;
+    ASSERT_GT(tight, 0.5 * step) << what;  // and it is worth its name
+    closest = std::max(closest, tight / step);
+  }
+  EXPECT_GT(closest, 0.99);
+}
+
+TEST(Bound, IsTheCriticalPathWithoutSlowdowns) {
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+    Plan plan = varied_plan(seed);
+    plan.cluster.compute_slowdown = plan.cluster.link_slowdown = 1;
+    seal(plan);
+    const Case c(plan);
+    const double step = static_cast<double>(c.simulate().step.value());
+    const double path = walk(c.costs, c.plan.layout, c.choice, c.prices, {});
+    ASSERT_LE(path, step + 0.5) << "seed " << seed;
+    ASSERT_GE(path, 0.9 * step) << "seed " << seed;
+  }
+}
+
+TEST(Footprint, NeverAboveTheReplayedPeak) {
+  double closest = 0;
+  for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
+    const Case c(varied_plan(seed));
+    const Bytes peak = c.simulate().peak;
+    Footprints footprints(c.costs);
+    const Bytes least = footprints.least(c.plan.layout, c.choice, c.prices);
+    const std::string what = "seed " + std::to_string(seed) + ": " +
+                             describe(c.plan.layout, c.plan.chunks, c.plan.policy);
+    ASSERT_LE(least, peak) << what;
+    ASSERT_LE(footprints.state(c.plan.layout, c.prices), peak) << what;
+    closest =
+        std::max(closest, static_cast<double>(least.value()) / static_cast<double>(peak.value()));
+  }
+  EXPECT_GT(closest, 0.9);
+}
+
+TEST(Footprint, FallsWithRecomputeAndWithSharding) {
+  Plan plan = small_moe_plan(8, 2, 2);
+  plan.model = small_moe_model(6);
+  plan.layout.fsdp_e = 4;
+  const auto least = [&](std::int64_t recompute, std::int64_t fsdp) {
+    plan.layout.fsdp_d = fsdp;
+    plan.layout.replicate_d = 8 / fsdp;
+    plan.policy.recompute_layers = recompute;
+    seal(plan);
+    Case c(plan);
+    return Footprints(c.costs).least(plan.layout, c.choice, c.prices);
+  };
+  EXPECT_LT(least(4, 8), least(1, 8));
+  EXPECT_LT(least(2, 8), least(2, 2));
+}
+
+}  // namespace
+}  // namespace orrery::planner

@@ -1,0 +1,303 @@
+// The planner against brute force, and what its outcome promises.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/program/lower.h"
+#include "core/program/verify.h"
+#include "planner/planner.h"
+#include "planner/space.h"
+#include "simulator/simulator.h"
+#include "tests/support/plans.h"
+
+namespace orrery::planner {
+namespace {
+
+Plan plan_at(const Request& r, const Layout& layout, const Chunks& chunks,
+             const MemoryPolicy& policy) {
+  Plan plan;
+  plan.model = r.model;
+  plan.cluster = r.cluster;
+  plan.workload = r.workload;
+  plan.layout = layout;
+  plan.chunks = chunks;
+  plan.policy = policy;
+  plan.sha256 = plan_sha256(plan);
+  return plan;
+}
+
+simulator::Simulation replay_of(const Plan& plan) {
+  simulator::Options options;
+  options.events = false;
+  return simulator::simulate(plan, lower(plan), options).value();
+}
+
+struct Replayed {
+  std::int64_t step_ns, peak;
+};
+
+// Replays every legal candidate.
+std::vector<Replayed> replay_all(const Request& r) {
+  std::vector<Replayed> all;
+  const Space space = enumerate(r).value();
+  for (const Layout& l : space.layouts) {
+    for (const Chunks& c : space.chunks.at(l.micro_batch)) {
+      for (const std::int64_t n : space.recompute) {
+        const simulator::Simulation s = replay_of(plan_at(r, l, c, {n}));
+        all.push_back({s.step.value(), s.peak.value()});
+      }
+    }
+  }
+  return all;
+}
+
+// A small instance whose costs, links and slowdowns are drawn, so that now compute, now
+// communication, now launches decide.
+Request random_request(std::uint64_t seed) {
+  Draw draw(seed);
+  Request r;
+  r.model = draw.between(0, 2) > 0 ? small_moe_model(draw.between(1, 3), draw.coin() ? 4 : 2)
+                                   : small_dense_model(draw.between(1, 4), draw.coin());
+  const std::int64_t devices = std::int64_t{1} << draw.between(0, 2);
+  r.cluster = small_cluster(devices);
+  r.workload = small_workload(devices * (std::int64_t{1} << draw.between(0, 1)));
+  if (draw.coin()) {  // long enough for chunks
+    r.workload.sequence_tokens = 768;
+    r.workload.document_tokens = {768};
+  }
+  r.workload.compute = draw.coin() ? DType::kBFloat16 : DType::kFloat32;
+  r.workload.expert_load_cv = 0.25 * static_cast<double>(draw.between(0, 3));
+  const auto scale = [&](double value) {
+    for (std::int64_t i = draw.between(0, 3); i > 0; --i) value /= 8;
+    return value;
+  };
+  DeviceProfile& d = r.cluster.device;
+  d.launch = Seconds(scale(1e-6));
+  d.peak_bf16 = FlopsPerSecond(scale(1e12));
+  d.peak_fp32 = FlopsPerSecond(scale(5e11));
+  d.memory_bandwidth = BytesPerSecond(scale(1e11));
+  for (LinkTier& t : r.cluster.tiers) t.bandwidth = BytesPerSecond(scale(t.bandwidth.value()));
+  r.cluster.compute_slowdown = 1 + 0.1 * static_cast<double>(draw.between(0, 4));
+  r.cluster.link_slowdown = 1 + 0.1 * static_cast<double>(draw.between(0, 4));
+  return r;
+}
+
+void set_usable(Request& r, std::int64_t bytes) {
+  r.cluster.device.memory = r.cluster.device.reserved + Bytes(bytes);
+}
+
+TEST(Planner, FindsWhatBruteForceFinds) {
+  int feasible = 0, infeasible = 0;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    Request r = random_request(seed);
+    r.runners_up = 0;
+    const std::vector<Replayed> all = replay_all(r);
+    std::vector<std::int64_t> peaks;
+    for (const Replayed& x : all) peaks.push_back(x.peak);
+    std::sort(peaks.begin(), peaks.end());
+    // Memory for all, for half, for a tenth, for one, for none of the candidates.
+    const std::vector<std::int64_t> limits = {peaks.back(), peaks[peaks.size() / 2],
+                                              peaks[peaks.size() / 10], peaks[0], peaks[0] - 1};
+    const std::int64_t usable = limits[seed % limits.size()];
+    set_usable(r, usable);
+    std::int64_t best = -1;
+    for (const Replayed& x : all) {
+      if (x.peak <= usable && (best < 0 || x.step_ns < best)) best = x.step_ns;
+    }
+    const Outcome outcome = plan(r).value();
+    ASSERT_EQ(outcome.best.has_value(), best >= 0) << "seed " << seed;
+    if (outcome.best) {
+      ++feasible;
+      const simulator::Simulation s = replay_of(*outcome.best);
+      ASSERT_EQ(s.step.value(), best)
+          << "seed " << seed << ": "
+          << describe(outcome.best->layout, outcome.best->chunks, outcome.best->policy);
+      ASSERT_EQ(outcome.best->proof.legal, static_cast<std::int64_t>(all.size()));
+      ASSERT_GE(outcome.best->proof.bound_remaining_s, outcome.best->proof.best_s - 1e-12);
+    } else {
+      ++infeasible;
+      ASSERT_GE(outcome.shortage->needed.value(), peaks[0]);
+      ASSERT_LE(outcome.shortage->needed.value(), peaks[0] + peaks[0] / 20) << "seed " << seed;
+    }
+  }
+  EXPECT_GE(feasible, 40);
+  EXPECT_GE(infeasible, 8);
+}
+
+// A small job on which memory binds: layouts, chunks and recompute all matter.
+Request tight_request() {
+  Request r;
+  r.model = small_moe_model(4, 8);
+  r.cluster = small_cluster(8);
+  r.workload = small_workload(32, DType::kBFloat16);
+  r.workload.sequence_tokens = 2048;
+  r.workload.document_tokens = {2048};
+  set_usable(r, 45'000'000);  // one candidate in eight fits
+  return r;
+}
+
+void expect_sound(const Request& r, const Layout& layout, const Chunks& chunks,
+                  const MemoryPolicy& policy, const Prediction& predicted) {
+  ASSERT_TRUE(violations(r.model, r.cluster, r.workload, layout, chunks, policy).empty());
+  const Plan plan = plan_at(r, layout, chunks, policy);
+  EXPECT_TRUE(verify(lower(plan)).empty());
+  const simulator::Simulation again = replay_of(plan);
+  EXPECT_EQ(again.prediction.step, predicted.step);
+  EXPECT_EQ(again.peak, predicted.peak);
+}
+
+TEST(Planner, WhatItReturnsIsSoundAndReproducible) {
+  const Request r = tight_request();
+  const Outcome outcome = plan(r).value();
+  ASSERT_TRUE(outcome.best);
+  const Plan& best = *outcome.best;
+  expect_sound(r, best.layout, best.chunks, best.policy, best.predicted);
+  EXPECT_LE(best.predicted.peak, r.cluster.device.memory - r.cluster.device.reserved);
+  EXPECT_EQ(best.sha256, plan_sha256(best));
+  ASSERT_FALSE(best.runners_up.empty());
+  for (const RunnerUp& u : best.runners_up) {
+    expect_sound(r, u.layout, u.chunks, u.policy, u.predicted);
+    const bool fits = u.predicted.peak <= r.cluster.device.memory - r.cluster.device.reserved;
+    EXPECT_EQ(fits, u.lost_by.find("does not fit") == std::string::npos) << u.lost_by;
+    EXPECT_TRUE(!fits || u.predicted.step >= best.predicted.step) << u.lost_by;
+  }
+  std::int64_t memory = 0;
+  for (const MemoryRow& row : best.predicted.memory) memory += row.bytes.value();
+  EXPECT_EQ(memory, best.predicted.peak.value());
+}
+
+TEST(Planner, IsDeterministic) {
+  const Request r = tight_request();
+  Plan a = *plan(r).value().best, b = *plan(r).value().best;
+  a.proof.seconds = b.proof.seconds = 0;
+  EXPECT_EQ(to_json(a).dump(1), to_json(b).dump(1));
+}
+
+TEST(Planner, NoPinBeatsTheOptimum) {
+  Request r = tight_request();
+  r.runners_up = 0;
+  const Seconds best = plan(r).value().best->predicted.step;
+  const std::vector<std::pair<std::string, std::string>> pins = {{"ep", "1"},
+                                                                 {"ep", "2"},
+                                                                 {"ep", "8"},
+                                                                 {"fsdp_d", "1"},
+                                                                 {"fsdp_d", "2"},
+                                                                 {"fsdp_d", "8"},
+                                                                 {"fsdp_e", "1"},
+                                                                 {"micro_batch", "1"},
+                                                                 {"micro_batch", "2"},
+                                                                 {"micro_batch", "4"},
+                                                                 {"loss_tokens", "0"},
+                                                                 {"loss_tokens", "700"},
+                                                                 {"prefetch_depth", "0"},
+                                                                 {"prefetch_depth", "2"},
+                                                                 {"prefetch_depth", "1"},
+                                                                 {"attention_query", "0"},
+                                                                 {"attention_query", "512"},
+                                                                 {"recompute_layers", "0"},
+                                                                 {"recompute_layers", "3"},
+                                                                 {"recompute_layers", "all"},
+                                                                 {"expert_inner", "fsdp"},
+                                                                 {"dense_inner", "replicate"}};
+  int feasible = 0;
+  for (const auto& pin : pins) {
+    r.pins = {pin};
+    const Outcome outcome = plan(r).value();
+    if (!outcome.best) continue;
+    ++feasible;
+    EXPECT_GE(outcome.best->predicted.step, best) << pin.first << "=" << pin.second;
+  }
+  EXPECT_GE(feasible, 15);
+}
+
+TEST(Planner, APinHolds) {
+  Request r = tight_request();
+  r.pins = {{"ep", "4"}, {"loss_tokens", "512"}, {"recompute_layers", "3"}};
+  const Outcome outcome = plan(r).value();
+  const Plan& p = outcome.best ? *outcome.best : *outcome.nearest;
+  EXPECT_EQ(p.layout.ep, 4);
+  EXPECT_EQ(p.chunks.loss_tokens, 512);
+  EXPECT_EQ(p.policy.recompute_layers, 3);
+}
+
+TEST(Planner, MoreMemoryIsNeverSlower) {
+  Request r = tight_request();
+  r.runners_up = 0;
+  Seconds last(1e9);
+  for (const std::int64_t megabytes : {43, 44, 45, 48, 60, 200}) {
+    set_usable(r, megabytes * 1'000'000);
+    const Outcome outcome = plan(r).value();
+    if (!outcome.best) continue;
+    EXPECT_LE(outcome.best->predicted.step, last) << megabytes << " MB";
+    last = outcome.best->predicted.step;
+  }
+  EXPECT_LT(last.value(), 1e9);
+}
+
+TEST(Planner, WhereNothingFitsItNamesTheNearestAndWhatWould) {
+  Request r = tight_request();
+  set_usable(r, 64 << 10);
+  const Outcome outcome = plan(r).value();
+  EXPECT_FALSE(outcome.best);
+  ASSERT_TRUE(outcome.nearest && outcome.shortage);
+  EXPECT_EQ(outcome.shortage->usable, Bytes(64 << 10));
+  EXPECT_GT(outcome.shortage->needed, outcome.shortage->usable);
+  EXPECT_EQ(outcome.shortage->needed, outcome.nearest->predicted.peak);
+  EXPECT_FALSE(outcome.shortage->advice.empty());
+  expect_sound(r, outcome.nearest->layout, outcome.nearest->chunks, outcome.nearest->policy,
+               outcome.nearest->predicted);
+}
+
+Request named(const char* model, const char* cluster, const char* workload) {
+  Request r;
+  r.model = load_model(model).value();
+  r.cluster = load_cluster(cluster).value();
+  r.workload = load_workload(workload).value();
+  return r;
+}
+
+TEST(Planner, TwiceTheDevicesAreFaster) {
+  Request r = named("qwen3-30b-a3b", "h800x256", "pretrain-4k");
+  r.runners_up = 0;
+  const Seconds half = plan(r).value().best->predicted.step;
+  r.cluster = load_cluster("h800x512").value();
+  EXPECT_LT(plan(r).value().best->predicted.step, half);
+}
+
+TEST(Planner, TheBigModelOnItsCluster) {
+  const Outcome outcome = plan(named("qwen3-235b-a22b", "h800x256", "pretrain-4k")).value();
+  ASSERT_TRUE(outcome.best);
+  const Plan& best = *outcome.best;
+  EXPECT_GT(best.policy.recompute_layers, 0);  // all layers' tapes do not fit
+  EXPECT_GE(best.proof.bound_remaining_s, best.proof.best_s);
+  EXPECT_GE(best.runners_up.size(), 5u);
+  // 22.1e9 active parameters x 6 FLOPs x 4,194,304 tokens at the peak of 256 devices.
+  const double least = 6 * 22.1e9 * 4194304 / (256 * 989e12);
+  EXPECT_GT(best.predicted.step.value(), least);
+  EXPECT_LT(best.predicted.step.value(), 10 * least);
+}
+
+TEST(Planner, EightDevicesCannotHoldTheBigModel) {
+  Request r = named("qwen3-235b-a22b", "h800x8", "pretrain-4k");
+  r.workload.global_sequences = 64;  // the state alone is too much
+  const Outcome outcome = plan(r).value();
+  EXPECT_FALSE(outcome.best);
+  ASSERT_TRUE(outcome.shortage);
+  // Shards and moments: 235.1e9 parameters x 12 bytes over 8 devices.
+  EXPECT_GT(outcome.shortage->needed.value(), 235'000'000'000 * 12 / 8);
+  EXPECT_NE(outcome.shortage->advice.find("devices fit"), std::string::npos);
+}
+
+TEST(Planner, ABatchThatDoesNotDivide) {
+  Request r = named("qwen3-moe-10m", "local-cpu", "demo-local");
+  r.workload.global_sequences = 10;
+  const auto outcome = plan(r);
+  ASSERT_FALSE(outcome.ok());
+  EXPECT_EQ(outcome.error().code, ErrorCode::kInfeasible);
+}
+
+}  // namespace
+}  // namespace orrery::planner
