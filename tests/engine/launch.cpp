@@ -15,7 +15,7 @@
 
 #include "core/check.h"
 
-namespace orrery::testing {
+namespace orrery::engine {
 namespace {
 
 namespace fs = std::filesystem;
@@ -151,4 +151,4 @@ std::optional<int> Launch::wait(std::chrono::seconds limit) {
   return code_;
 }
 
-}  // namespace orrery::testing
+}  // namespace orrery::engine

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace orrery::testing {
+namespace orrery::engine {
 
 // A folder of the test's own, removed with all it holds at the end.
 class Folder {
@@ -65,4 +65,4 @@ class Launch {
   std::optional<int> code_;
 };
 
-}  // namespace orrery::testing
+}  // namespace orrery::engine

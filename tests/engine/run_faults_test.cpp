@@ -12,7 +12,7 @@
 #include "tracer/merge.h"
 #include "tracer/recorder.h"
 
-namespace orrery::testing {
+namespace orrery::engine {
 namespace {
 
 using std::chrono::seconds;
@@ -47,7 +47,7 @@ std::size_t count_of(const std::string& text, const std::string& word) {
   return count;
 }
 
-class Faults : public ::testing::Test {
+class Faults : public testing::Test {
  protected:
   void SetUp() override { plan_ = saved(folder_, "plan.json", bytes_plan(2)); }
   void TearDown() override {
@@ -240,7 +240,7 @@ TEST_F(Faults, ACollectiveThatFailsOnOneRank) {
   }
 }
 
-class Signals : public Faults, public ::testing::WithParamInterface<int> {};
+class Signals : public Faults, public testing::WithParamInterface<int> {};
 
 TEST_P(Signals, EndEverything) {
   auto launch = started();
@@ -251,7 +251,7 @@ TEST_P(Signals, EndEverything) {
   EXPECT_GE(readable_parts(), 1U);
 }
 
-INSTANTIATE_TEST_SUITE_P(OfTheTerminal, Signals, ::testing::Values(SIGINT, SIGTERM));
+INSTANTIATE_TEST_SUITE_P(OfTheTerminal, Signals, testing::Values(SIGINT, SIGTERM));
 
 }  // namespace
-}  // namespace orrery::testing
+}  // namespace orrery::engine

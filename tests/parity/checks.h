@@ -1,0 +1,28 @@
+// What program parity holds against each other: the events of a run and of its simulation, or of
+// the program itself. Each adds test failures of its own.
+#pragma once
+
+#include <cstdint>
+
+#include "core/program/program.h"
+#include "core/trace_events.h"
+
+namespace orrery::parity {
+
+// The events of one rank and step; collectives are numbered from the step's first (in a run the
+// numbers go on over steps).
+TraceEvents of_step(const TraceEvents& events, const Program& program, std::int32_t rank,
+                    std::int32_t step);
+
+// `run` is of one rank and step, as of_step() gives it; `sim` may hold all ranks.
+void expect_same_structure(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank,
+                           const Role& role);
+// Returns how many collectives had bytes that depend on routing.
+int expect_same_bytes(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank,
+                      const Role& role);
+void expect_same_peaks(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank);
+
+// Experts of the rank that got no row, over all layers and micro-batches.
+int empty_experts(const Binding& binding, const Role& role);
+
+}  // namespace orrery::parity
