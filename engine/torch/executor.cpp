@@ -86,6 +86,7 @@ Result<StepResult> ExecutorImpl::run_step(std::int32_t step, const std::vector<M
   const Status status = walk(batch);
   if (!status.ok()) {
     communicator_.abort(status.error());
+    drop_step();
     return status.error();
   }
   end_step(result);
@@ -203,6 +204,16 @@ Status ExecutorImpl::post(OpId id) {
   return Ok{};
 }
 
+// After a failure: what the step took is given back, once no lane uses it any more.
+void ExecutorImpl::drop_step() {
+  for (auto& worker : workers_) {
+    if (worker != nullptr) worker->shutdown();
+  }
+  for (std::size_t b = 0; b < slots_.size(); ++b) {
+    if (role_.buffers[b].taken_by >= 0) slots_[b] = {};
+  }
+}
+
 void ExecutorImpl::free_buffers(OpId id) {
   for (const BufferId b : role_.ops[static_cast<std::size_t>(id)].frees) {
     Slot& slot = slots_[static_cast<std::size_t>(b)];
@@ -232,8 +243,7 @@ void ExecutorImpl::end_step(StepResult& result) {
     // An allocation is workspace until its op ends and says what it became; so the meter's own peak
     // of that class holds outputs too, and the need beyond them is what the walk measured.
     const auto cls = static_cast<BufferClass>(c);
-    const std::int64_t peak =
-        cls == BufferClass::kWorkspace ? workspace_peak_ : meter_->peak(cls);
+    const std::int64_t peak = cls == BufferClass::kWorkspace ? workspace_peak_ : meter_->peak(cls);
     trace_.record(Lane::kCompute, PeakEvent{rank_, step_, c, peak});
   }
   trace_.binding(binding_);

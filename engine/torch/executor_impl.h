@@ -41,6 +41,7 @@ class ExecutorImpl final : public Executor {
   Status wait_for(OpId id);
   Status wait_for_host(const Op& op);
   void free_buffers(OpId id);
+  void drop_step();
   void end_step(StepResult& result);
   Error at_op(const Op& op, const Error& error) const;
 

@@ -84,5 +84,49 @@ TEST(ReferenceParity, MoeFloat32) {
   check(reference::tiny_moe(), BalanceScope::kSequence, kSingle, 5);
 }
 
+// Several steps: moments and their corrections, decay of all but norms, clipping in force. The
+// shards' borders fall inside parameters, whose ranks must agree on what they are.
+void check_optimizer(const Model& model, const Layout& layout) {
+  constexpr std::int32_t kSteps = 3;
+  const Plan plan = make_plan(model, layout, {}, {}, DType::kFloat64, kTokens, 4);
+  const auto batch = reference::random_batch(model, 4, kTokens, 9);
+  RunOptions options;
+  options.steps = kSteps;
+  options.optimizer.lr = 0.02;
+  options.optimizer.weight_decay = 0.3;
+  options.optimizer.clip_norm = 0.05;
+  auto result = run_in_process(plan, lower(plan), batch, options);
+  ASSERT_TRUE(result.ok()) << result.error().text();
+  const Run run = std::move(result).value();
+
+  reference::Options reference_options;
+  reference_options.balance = model.is_moe();
+  reference::Parameters parameters = run.initial;
+  reference::AdamState state;
+  for (std::int32_t step = 0; step < kSteps; ++step) {
+    const auto expected = reference::run(model, parameters, batch, reference_options);
+    const auto& got = run.steps[static_cast<std::size_t>(step)];
+    EXPECT_NEAR(got.loss, expected.loss, 1e-9 * expected.loss) << "step " << step;
+    EXPECT_NEAR(got.grad_norm, expected.grad_norm, 1e-9 * expected.grad_norm) << "step " << step;
+    EXPECT_GT(expected.grad_norm, 2 * options.optimizer.clip_norm) << "nothing to clip";
+    reference::adamw(parameters, state, expected.grads, options.optimizer, expected.grad_norm,
+                     step + 1);
+  }
+  EXPECT_LE(worst_difference(run.updated, parameters), 1e-8);
+  EXPECT_GT(worst_difference(run.initial, parameters), 1e-2);
+}
+
+TEST(Optimizer, DenseOnOneRank) {
+  check_optimizer(reference::tiny_dense(), {});
+}
+TEST(Optimizer, MoeOnOneRank) {
+  check_optimizer(reference::tiny_moe(), {});
+}
+TEST(Optimizer, MoeOnFourRanks) {
+  Layout layout;
+  layout.replicate_d = layout.fsdp_d = layout.ep = layout.fsdp_e = 2;
+  check_optimizer(reference::tiny_moe(), layout);
+}
+
 }  // namespace
 }  // namespace orrery::parity
