@@ -1,3 +1,4 @@
+// Explanations: the terms of a difference, families of layouts, and changes that would fit.
 #include "planner/explain.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// The planner: enumerates, searches, explains, and checks what it is about to return.
 #include "planner/planner.h"
 
 #include <chrono>

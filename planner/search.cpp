@@ -1,3 +1,4 @@
+// The search. Recompute depth is not branched on: the shallowest that fits is looked for.
 #include "planner/search.h"
 
 #include <algorithm>
@@ -11,8 +12,11 @@
 namespace orrery::planner {
 namespace {
 
-// Replays of the candidates that need least memory, where nothing fits: the bound orders them well.
-constexpr int kSmallestReplays = 4;
+// Replays in search of the least memory, and of those how many of one micro-batch and ep: within
+// such a group the bound orders well, between groups it does not see how unevenly experts are
+// loaded.
+constexpr int kSmallestReplays = 16;
+constexpr int kSmallestOfGroup = 1;
 // Replays of a family before the bound of its next member is taken to be out of reach.
 constexpr int kFamilyReplays = 8;
 
@@ -258,12 +262,14 @@ std::optional<Trial> Search::smallest_of(const Subspace& family) {
   }
   std::sort(all.begin(), all.end());
   std::optional<Trial> found;
+  std::map<std::pair<std::int64_t, std::int64_t>, int> groups;
   std::int64_t previous = -1;
   int replays = 0;
   for (const auto& [bytes, place] : all) {
     if (found && (bytes >= found->predicted.peak.value() || replays >= kSmallestReplays)) break;
     if (bytes == previous) continue;  // the same memory in another order of ranks
     previous = bytes;
+    if (groups[{layout(place).micro_batch, layout(place).ep}]++ >= kSmallestOfGroup) continue;
     ++replays;
     const Trial& t = replay(place);
     if (!found || t.predicted.peak < found->predicted.peak) found = t;
