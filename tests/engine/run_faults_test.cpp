@@ -135,13 +135,14 @@ TEST_F(Faults, MissingData) {
   expect_end(mpirun(2, engine(plan_, none, out())), 5, none + ": no text files there");
 }
 
-TEST_F(Faults, DataMissingOnOneRank) {
-  std::vector<std::string> words = mpirun(1, engine(plan_, data_, out()));
-  words.insert(words.end(), {":", "-np", "1"});
+TEST_F(Faults, PlanOrDataMissingOnOneRank) {
   const std::string none = folder_.file("none");
-  const auto second = engine(plan_, none, out());
-  words.insert(words.end(), second.begin(), second.end());
-  expect_end(words, 5, "error: rank 1: " + none + ": no text files there");
+  for (const auto& second : {engine(plan_, none, out()), engine(none, data_, out())}) {
+    std::vector<std::string> words = mpirun(1, engine(plan_, data_, out()));
+    words.insert(words.end(), {":", "-np", "1"});
+    words.insert(words.end(), second.begin(), second.end());
+    expect_end(words, 5, "error: rank 1: " + none + ": ");
+  }
 }
 
 TEST_F(Faults, DataShorterThanARow) {
