@@ -57,11 +57,12 @@ void print_search(const Proof& proof, Output& out) {
   out.line(fmt::format("  {} legal plans, {} bounded, {} replayed, in {}", proof.legal,
                        proof.bounded, proof.replayed, format_seconds(Seconds(proof.seconds))));
   if (proof.bound_remaining_s <= 0) return;
-  const bool proved = proof.bound_remaining_s >= proof.best_s;
-  out.line(fmt::format(
-      "  {}: no plan that was not replayed can take less than {}; the best takes {}",
-      proved ? "proved" : "not proved", format_seconds(Seconds(proof.bound_remaining_s)),
-      format_seconds(Seconds(proof.best_s))));
+  const bool closed = proof.bound_remaining_s >= proof.best_s;
+  out.line(
+      fmt::format("  {}: the bound of every plan that was not replayed is at least {}; the "
+                  "best takes {}",
+                  closed ? "closed" : "open", format_seconds(Seconds(proof.bound_remaining_s)),
+                  format_seconds(Seconds(proof.best_s))));
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ Program records_of(const Plan& plan) {
   Program program;
   program.world = static_cast<std::int32_t>(l.world());
   program.groups.resize(4);
-  program.groups[3] = {"ep", static_cast<std::int32_t>(l.ep), 1};
+  program.groups[static_cast<std::size_t>(kGroupIds.ep)] = {"ep", static_cast<std::int32_t>(l.ep),
+                                                            1};
   Role role;
   role.ranks = {0};
   role.route.ep = static_cast<std::int32_t>(l.ep);

@@ -122,7 +122,7 @@ Footprints::Probe Footprints::measure(const Plan& plan) const {
   const Role& role = program.roles[0];
   // What does not divide evenly goes to the first experts: the last rank has no more than its
   // share.
-  const Group& ep = program.groups[3];
+  const Group& ep = program.ep_group();
   const Binding binding = simulator::draw_binding(plan, program, (ep.size - 1) * ep.stride, 0);
   const simulator::MemoryTimeline timeline = simulator::memory_timeline(role, binding.values);
   const auto bytes = [&](const Buffer& b) { return b.bytes.eval(binding.values, b.vars); };

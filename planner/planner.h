@@ -1,6 +1,7 @@
 // The planner: the best layout, chunk sizes and memory policy for a model, cluster and workload.
 // Memory is checked first; what may fit is ordered by a bound that no replay can beat; the best
-// are replayed until the bound proves that nothing better is left.
+// are replayed until the bound of all others is no better. Where compute and links slow each other,
+// part of the bound holds by a property test, not by proof (bound.h).
 #pragma once
 
 #include <functional>

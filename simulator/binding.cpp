@@ -129,7 +129,7 @@ Binding binding_of(const Plan& plan, const Program& program, std::int32_t rank,
   binding.rank = rank;
   binding.values.assign(static_cast<std::size_t>(role.num_vars), 0);
   // All ranks of an expert group route alike, so that what one sends the other receives.
-  const std::int32_t self = program.groups[3].index_of(rank);
+  const std::int32_t self = program.ep_group().index_of(rank);
   auto next = loads.begin();
   for (std::size_t base = 0; base < role.var_names.size(); ++base) {
     std::int64_t* record = binding.values.data() + base;

@@ -20,7 +20,7 @@ class Workspaces {
     if (op.block < 0) return 0;
     const Block& block = role_.blocks[static_cast<std::size_t>(op.block)];
     const bool seeded = op.kind == OpKind::kBackward && !seeded_inputs(block, op).empty();
-    const std::int32_t record = block.name == "experts" ? op.vars.route : -1;
+    const std::int32_t record = depends_on_routing(block) ? op.vars.route : -1;
     const Key key{op.block, op.kind, record, seeded};
     const auto found = memo_.find(key);
     if (found != memo_.end()) return found->second;

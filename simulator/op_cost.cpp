@@ -111,7 +111,7 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
   for (const Op& op : role.ops) {
     if (op.block >= 0) {
       // A block whose sizes depend on routing is priced for its own record.
-      const bool routed = role.blocks[static_cast<std::size_t>(op.block)].name == "experts";
+      const bool routed = depends_on_routing(role.blocks[static_cast<std::size_t>(op.block)]);
       const MemoKey key{op.block, op.kind == OpKind::kForwardTape ? OpKind::kForward : op.kind,
                         routed ? op.vars.route : op.vars.batch};
       auto found = memo.find(key);

@@ -27,7 +27,7 @@ std::vector<std::int32_t> ranks_to_replay(const Plan& plan, const Program& progr
     for (std::int32_t r = 0; r < program.world; ++r) ranks.push_back(r);
     return ranks;
   }
-  const Group& ep = program.groups[3];
+  const Group& ep = program.ep_group();
   const bool drawn = plan.workload.expert_load_cv > 0 && plan.model.is_moe();
   for (std::int32_t i = 0; i < (drawn ? ep.size : 1); ++i) ranks.push_back(i * ep.stride);
   return ranks;

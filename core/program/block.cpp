@@ -114,4 +114,14 @@ void Block::finish() {
   forward_tape = schedule(*this, kept);
 }
 
+bool depends_on_routing(const Block& block) {
+  for (const Prim& prim : block.prims) {
+    if (prim.kind == PrimKind::kGroupedLinear) return true;
+  }
+  for (const Value& value : block.values) {
+    if (!value.rows.is_constant() && value.rows.scope == VarScope::kRoute) return true;
+  }
+  return false;
+}
+
 }  // namespace orrery

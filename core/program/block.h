@@ -65,7 +65,7 @@ struct Prim {
   // Attributes; which are read depends on the kind.
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // rope, attention (rms_norm: head_dim = d)
   std::int64_t top_k = 0, experts = 0;                 // routing
-  std::int64_t sequences = 1;        // S of kTopK: rows divide evenly over them
+  std::int64_t sequences = 1;                          // S of kTopK: rows divide evenly over them
   std::int64_t sequence_tokens = 0;  // rows of one sequence (attention): T is a multiple
   std::int64_t chunk = 0;            // query rows at a time (attention); 0: a whole document
   double scalar = 0;                 // eps (norm), theta (rope), coefficient (balance loss)
@@ -146,6 +146,9 @@ BackwardPlan plan_backward(const Block& block, const std::vector<ValueId>& seede
                            const std::vector<ValueId>& absent = {});
 // True for values that backward gives a gradient: real dtype and needs_grad.
 bool has_grad(const Value& value);
+
+// True when what a block costs depends on how rows were routed, in number or by expert.
+bool depends_on_routing(const Block& block);
 
 // What a primitive keeps and needs beside its operands, in bytes.
 struct PrimMemory {

@@ -91,8 +91,8 @@ void Lowering::make_units() {
   for (std::int32_t u = 0; u < narrow(static_cast<std::int64_t>(role_.units.size())); ++u) {
     Unit& unit = role_.units[static_cast<std::size_t>(u)];
     const std::int64_t shards = unit.is_expert ? plan_.layout.fsdp_e : plan_.layout.fsdp_d;
-    unit.shard_group = unit.is_expert ? groups_.fsdp_e : groups_.fsdp_d;
-    unit.replicate_group = unit.is_expert ? groups_.replicate_e : groups_.replicate_d;
+    unit.shard_group = unit.is_expert ? kGroupIds.fsdp_e : kGroupIds.fsdp_d;
+    unit.replicate_group = unit.is_expert ? kGroupIds.replicate_e : kGroupIds.replicate_d;
     unit.shard_numel = (unit.numel + shards - 1) / shards;
     unit.resident = shards == 1 && w.compute == w.master;
     unit.grad_dtype = gradient_dtype(plan_.model, shape_, unit.name);
@@ -164,7 +164,7 @@ void Lowering::data() {
                         DType::kFloat64);
   metrics_ = buffer("metrics", BufferClass::kActivation, SizeExpr::constant(4), 1, DType::kFloat64);
   count.out = {label_count_};
-  count.group = groups_.world;
+  count.group = kGroupIds.world;
   count.host_sync = true;
   add(std::move(load));
   add(std::move(count));

@@ -12,7 +12,7 @@ BufferId Lowering::exchange(std::int32_t m, std::int64_t layer, Phase phase, con
   const VarBase vars = vars_of(m, layer);
   Op o = op(OpKind::kAllToAllV, phase, Lane::kEp, layer_path(layer) + "/moe/" + name, m);
   o.vars = vars;
-  o.group = groups_.ep;
+  o.group = kGroupIds.ep;
   o.direction = direction;
   o.in = {rows, state(layer).received};
   const SizeExpr n = direction == Direction::kDispatch
@@ -56,7 +56,7 @@ BufferId Lowering::moe_forward(std::int32_t m, std::int64_t layer, bool tape) {
   const bool global = plan_.workload.balance_scope == BalanceScope::kMicrobatchGlobal;
   if (balanced && global) {
     Op sum = op(OpKind::kAllReduce, Phase::kForward, Lane::kEp, path + "balance_counts", m);
-    sum.group = groups_.world;
+    sum.group = kGroupIds.world;
     sum.updates = {s.counts};
     add(std::move(sum));
   }
@@ -64,7 +64,7 @@ BufferId Lowering::moe_forward(std::int32_t m, std::int64_t layer, bool tape) {
   Op counts = op(OpKind::kExchangeCounts, Phase::kForward, exchanged ? Lane::kEp : Lane::kCompute,
                  path + "counts", m);
   counts.vars = vars;
-  counts.group = groups_.ep;
+  counts.group = kGroupIds.ep;
   counts.host_sync = true;
   counts.in = {s.expert_counts};
   s.received =

@@ -129,7 +129,7 @@ void Lowering::optimizer() {
   norm.metrics = metrics_;
   add(std::move(norm));
   Op sum = op(OpKind::kReduceMetrics, Phase::kOptimizer, Lane::kFsdp, "optimizer/metrics", m);
-  sum.group = groups_.world;
+  sum.group = kGroupIds.world;
   sum.metrics = metrics_;
   sum.host_sync = true;
   add(std::move(sum));

@@ -20,11 +20,6 @@ struct BlockIds {
   std::int32_t experts = -1, merge = -1, balance = -1, loss = -1, loss_tail = -1;
 };
 
-// Indexes into Program::groups.
-struct GroupIds {
-  std::int32_t world = 0, fsdp_d = 1, replicate_d = 2, ep = 3, fsdp_e = 4, replicate_e = 5;
-};
-
 // What one layer's backward (or recompute) needs of its forward in one micro-batch. -1: absent.
 struct LayerState {
   BufferId x = -1, x1 = -1;
@@ -119,7 +114,6 @@ class Lowering {
   BlockShape shape_;
   ModelBlocks blocks_;
   BlockIds block_ids_;
-  GroupIds groups_;
   std::int32_t embed_unit_ = -1, head_unit_ = -1;
   std::vector<std::int32_t> layer_units_, expert_units_;
   std::vector<std::int32_t> route_bases_, batch_bases_;  // [m * layers + layer], [m]

@@ -150,6 +150,12 @@ struct Group {
   std::int32_t first_of(std::int32_t rank) const { return rank - index_of(rank) * stride; }
 };
 
+// Where each axis' group stands in Program::groups, in every lowered program.
+struct GroupIds {
+  std::int32_t world = 0, fsdp_d = 1, replicate_d = 2, ep = 3, fsdp_e = 4, replicate_e = 5;
+};
+inline constexpr GroupIds kGroupIds;
+
 // Ranks that do the same.
 struct Role {
   std::string name;
@@ -181,6 +187,7 @@ struct Program {
   std::string plan_hash;
 
   const Role& role_of(std::int32_t rank) const;
+  const Group& ep_group() const { return groups[static_cast<std::size_t>(kGroupIds.ep)]; }
   std::uint64_t hash() const;  // of everything that is executed
 };
 

@@ -37,7 +37,7 @@ void fill(const Program& program, const Unit& unit, std::int32_t rank, std::uint
   for (const Param& p : unit.params) {
     const std::uint64_t key = mix(seed ^ hash64(p.name));
     // An expert parameter is this rank's block of experts of the whole one.
-    const std::int64_t global = p.is_expert ? program.groups[3].index_of(rank) * p.numel() : 0;
+    const std::int64_t global = p.is_expert ? program.ep_group().index_of(rank) * p.numel() : 0;
     const std::int64_t from = std::max(begin, first), to = std::min(end, first + p.numel());
     for (std::int64_t i = from; i < to; ++i) {
       out[i - begin] = p.is_norm ? T(1) : static_cast<T>(std_dev * normal(key, global + i - first));

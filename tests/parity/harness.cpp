@@ -39,7 +39,7 @@ reference::Parameters assemble(const Program& program, const Shards& shards) {
     std::map<std::int32_t, std::vector<double>> flat;  // by expert index (0 for dense units)
     for (std::int32_t rank = 0; rank < program.world; ++rank) {
       if (replicas.index_of(rank) != 0) continue;
-      const std::int32_t part = unit.is_expert ? program.groups[3].index_of(rank) : 0;
+      const std::int32_t part = unit.is_expert ? program.ep_group().index_of(rank) : 0;
       auto& whole = flat[part];
       whole.resize(static_cast<std::size_t>(unit.shard_numel * shard.size));
       const auto& mine = shards.at({static_cast<std::int32_t>(u), rank});

@@ -51,7 +51,7 @@ TEST(Binding, RowsAreConserved) {
   int records = 0;
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
     const Drawn d(with_spread(seed, seed % 4 == 0 ? 0 : 0.2 * static_cast<double>(seed % 7)), seed);
-    const Group& ep = d.program.groups[3];
+    const Group& ep = d.program.ep_group();
     ASSERT_EQ(ep.name, "ep");
     for (const std::size_t record : d.routes) {
       ++records;
@@ -114,7 +114,7 @@ TEST(Binding, TheSeedAloneDecides) {
 // Rows of one sender to each of `experts` experts: received rows of its group, divided by its size.
 std::vector<double> loads(const Drawn& d, std::size_t record) {
   std::vector<double> rows;
-  const Group& ep = d.program.groups[3];
+  const Group& ep = d.program.ep_group();
   for (std::int32_t p = 0; p < ep.size; ++p) {
     for (std::int32_t e = 0; e < d.route().local_experts; ++e) {
       rows.push_back(static_cast<double>(d.value(p * ep.stride, record, d.route().expert_rows(e))) /
