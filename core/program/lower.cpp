@@ -214,6 +214,7 @@ void Lowering::finish() {
   step.global_sequences = plan_.workload.global_sequences;
   step.compute = plan_.workload.compute;
   step.master = plan_.workload.master;
+  step.balance_over_world = plan_.workload.balance_scope == BalanceScope::kMicrobatchGlobal;
 }
 
 bool Lowering::is_moe(std::int64_t layer) const {

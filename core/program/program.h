@@ -177,6 +177,7 @@ struct StepConstants {
   std::int64_t global_sequences = 1;  // a step, in the world
   DType compute = DType::kFloat32;
   DType master = DType::kFloat32;
+  bool balance_over_world = false;  // expert counts are summed over the world before they weigh
 };
 
 struct Program {

@@ -85,7 +85,7 @@ std::uint64_t Program::hash() const {
   out.add(world, plan_hash, groups.size(), roles.size());
   for (const Group& g : groups) out.add(g.name, g.size, g.stride);
   out.add(step.micro_batches, step.sequences, step.sequence_tokens, step.global_sequences,
-          step.compute, step.master);
+          step.compute, step.master, step.balance_over_world);
   for (const Role& role : roles) {
     out.list(role.ranks);
     out.add(role.blocks.size(), role.units.size(), role.buffers.size(), role.ops.size(),

@@ -194,6 +194,7 @@ std::vector<Finding> verify(const Program& program) {
     check_lifetimes(role, findings);
     check_units(program, role, findings);
     check_backward(role, findings);
+    check_balance(program, role, findings);
     check_sizes(program, role, findings);
   }
   return findings;

@@ -40,6 +40,7 @@ struct Finding {
 //   reduced_too_early   a gradient reduced before its last contribution
 //   not_reduced         a gradient that is not reduced, accumulated and summed over its replicas
 //   not_gathered        a block whose parameters are not at hand
+//   not_balanced        a balancing loss over counts that are not of its scope
 //   not_updated         a unit without exactly one optimizer step, after the norm of all gradients
 //   missing_backward    a block that runs forward but not backward, or the other way round
 //   wrong_operand       a backward that reads other values than its forward made

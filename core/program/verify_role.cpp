@@ -290,4 +290,22 @@ void check_lifetimes(const Role& role, Findings& findings) {
   }
 }
 
+// The counts that a balancing loss weighs (operand 1) are of the world, or of this rank, as the
+// step says: their all-reduce is in place, so no operand shows it.
+void check_balance(const Program& program, const Role& role, Findings& findings) {
+  std::set<BufferId> summed;
+  for (const Op& op : role.ops) {
+    const bool whole = op.kind == OpKind::kAllReduce && op.group == kGroupIds.world;
+    if (whole && !op.updates.empty()) summed.insert(op.updates[0]);
+    if (op.kind != OpKind::kForwardBackward || op.in.size() < 2) continue;
+    const Block& block = role.blocks[index(op.block)];
+    if (block.prims.empty() || block.prims.back().kind != PrimKind::kBalanceLoss) continue;
+    if ((summed.count(op.in[1]) > 0) != program.step.balance_over_world) {
+      report(findings, role, &op, "not_balanced",
+             program.step.balance_over_world ? "its counts were not summed over the world"
+                                             : "its counts are not of this rank alone");
+    }
+  }
+}
+
 }  // namespace orrery
