@@ -20,7 +20,7 @@ struct CollectiveEvent {
   std::int32_t rank = 0, step = 0;
   std::int32_t op = 0;
   std::int32_t group = 0;
-  std::int64_t sequence = 0;  // number of this collective on its group, from 0
+  std::int64_t sequence = 0;  // number of this collective on its lane and group
   std::int64_t posted_ns = 0, ready_ns = 0, end_ns = 0;  // ready: the last member has arrived
   std::int64_t bytes_sent = 0, bytes_received = 0;       // own part excluded
 };

@@ -140,9 +140,10 @@ void fill_memory(const RunTimes& a, const RunTimes& b, CompareReport& report) {
   for (const auto& [cls, bytes] : b.peaks) rows[cls].measured = bytes;
   for (const auto& [cls, bytes] : rows) {
     if (cls < 0) continue;
-    const auto name = a.class_names.find(cls);
+    const auto& names = a.class_names.count(cls) > 0 ? a.class_names : b.class_names;
+    const auto name = names.find(cls);
     report.memory.push_back(
-        {name == a.class_names.end() ? "class " + std::to_string(cls) : name->second, bytes});
+        {name == names.end() ? "class " + std::to_string(cls) : name->second, bytes});
   }
 }
 

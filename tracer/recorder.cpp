@@ -280,6 +280,12 @@ Status Recorder::close(RunStatus status, const std::string& reason) {
     status = RunStatus::kFailed;
   }
   sql::Database& db = *impl_->db;
+  if (impl_->first_error) {
+    // There may be room again by now: what was lost meanwhile is counted in the file.
+    impl_->rank.dropped = impl_->dropped.load();
+    const Status counted = rows::replace_rank(db, impl_->rank);
+    if (!counted.ok()) why += "; the number of lost records is not stored";
+  }
   for (Status last :
        {rows::update_status(db, status, why), db.exec("PRAGMA journal_mode = DELETE")}) {
     if (!last.ok() && result.ok()) result = last;

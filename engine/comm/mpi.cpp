@@ -13,7 +13,7 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <atomic>
+#include <mutex>
 #include <chrono>
 #include <climits>
 #include <cstdio>
@@ -305,14 +305,14 @@ void mpi_finish() {
 }
 
 void mpi_abort(const Error& error) {
-  static std::atomic<bool> said = false;
-  if (!said.exchange(true)) {
-    int rank = 0;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    const std::string text = "rank " + std::to_string(rank) + ": " + error.text();
-    std::fputs(text.c_str(), stderr);
-    std::fflush(stderr);
-  }
+  // Held until the process ends: a second thread must not end it before the words are out.
+  static std::mutex one;
+  one.lock();
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  const std::string text = "rank " + std::to_string(rank) + ": " + error.text();
+  std::fputs(text.c_str(), stderr);
+  std::fflush(stderr);
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(error.code));
 }
 

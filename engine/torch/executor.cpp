@@ -270,7 +270,7 @@ void ExecutorImpl::put(BufferId b, at::Tensor tensor) {
   slot.tensor = std::move(tensor);
   record_alloc(b, slot.bytes);
   op_taken_ += slot.bytes;
-  if (options_.observe) {
+  if (options_.observe && current_ >= 0) {
     const MeterScope unmetered(nullptr);
     options_.observe(role_.ops[static_cast<std::size_t>(current_)], b, slot.tensor);
   }

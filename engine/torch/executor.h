@@ -41,8 +41,9 @@ struct ExecutorOptions {
   std::uint64_t seed = 1;     // of the initial weights
   std::int32_t skip_op = -1;  // fault injection: this op of the program is not run
   double init_std = 0.02;
-  // Sees every tensor that an op leaves in a buffer, and the step's gradient shards before they are
-  // used; called from the walking thread. For tests; may be empty.
+  // Sees each tensor as it enters its buffer (results of blocks are complete; collectives' outputs,
+  // sums and chunked gradients are not yet written), and the step's gradient shards before they are
+  // used. Called from the walking thread. For tests; may be empty.
   std::function<void(const Op& op, BufferId buffer, const at::Tensor& tensor)> observe;
 };
 

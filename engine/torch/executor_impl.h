@@ -98,7 +98,7 @@ class ExecutorImpl final : public Executor {
   std::vector<std::vector<std::vector<std::int64_t>>> documents_;  // by micro-batch
   Binding binding_;
   std::int32_t step_ = 0;
-  OpId current_ = 0;
+  OpId current_ = -1;  // before a step: outside it, as Buffer::taken_by says
   std::int64_t op_taken_ = 0;        // bytes of the buffers the current op has taken
   std::int64_t workspace_peak_ = 0;  // most that an op of this step needed beside its buffers
   std::int64_t updates_ = 0;  // optimizer steps done

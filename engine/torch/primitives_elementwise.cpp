@@ -1,5 +1,5 @@
 // RMSNorm, rotary positions, SwiGLU and addition. Bodies work in the statistics' dtype by slices of
-// rows, so that temporaries are bounded and bf16 is rounded once.
+// rows, so that temporaries are bounded and sums are not rounded to bf16.
 #include <ATen/ops/add.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>

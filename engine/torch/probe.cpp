@@ -68,14 +68,19 @@ class Probe {
   // A figure of the whole machine: the mean over ranks.
   double mean(double value) {
     const auto sum = lane_.all_reduce(&value, 1, DType::kFloat64);
-    CHECK(sum.ok(), "probe: a collective failed");
+    if (!sum.ok()) mpi_abort(sum.error());
     return value / communicator_.world();
   }
-  void together() { CHECK(lane_.rendezvous(++meetings_).ok(), "probe: a rank has gone"); }
+  // A rank that fails ends all of them: the others wait for it.
+  void together() {
+    const Status met = lane_.rendezvous(++meetings_);
+    if (!met.ok()) mpi_abort(met.error());
+  }
 
   // Seconds of forward and backward together beyond the launch of their kernels.
   double seconds_of(const Block& block, const Totals& totals) {
     const BlockTime time = time_block(block, kBudget, [this] { together(); });
+    together();  // waits asleep: a blocking collective would disturb ranks that still measure
     spread_ = std::max(spread_, std::min(1.0, mean(time.spread)));
     const double all = mean(time.forward_s + time.backward_s);
     return std::max(0.2 * all, all - totals.kernels * launch_);
@@ -179,7 +184,9 @@ class Probe {
     std::thread worker([&] {
       // This thread computes while the calling one communicates.
       std::vector<double> times;
-      while (!done.load()) times.push_back(time_block(block, 0.05, [] {}).forward_s);
+      do {
+        times.push_back(time_block(block, 0.05, [] {}).forward_s);
+      } while (!done.load());
       std::sort(times.begin(), times.end());
       beside = times[times.size() / 2];
     });
@@ -251,16 +258,19 @@ Status write_file(const std::string& path, const std::string& text) {
 }  // namespace
 
 Status probe_machine(const std::string& out) {
-  TRY(const MpiWorld world, mpi_world());
+  const auto started = mpi_world();
+  if (!started.ok()) mpi_abort(started.error());
+  const MpiWorld world = started.value();
   at::set_num_threads(1);
   install_metered_allocator();  // as in a run: its cost belongs to the figures
   Status written = Ok{};
   {
-    TRY(const std::unique_ptr<Communicator> communicator,
-        make_mpi({{"world", world.size, 1}}, world.size));
-    Probe probe(*communicator);
-    const Cluster cluster = probe.run();
-    if (world.rank == 0) written = write_file(out, to_json(cluster).dump());
+    auto communicator = make_mpi({{"world", world.size, 1}}, world.size);
+    if (!communicator.ok()) mpi_abort(communicator.error());
+    Probe probe(*communicator.value());
+    const auto cluster = guarded("probe", [&]() -> Result<Cluster> { return probe.run(); });
+    if (!cluster.ok()) mpi_abort(cluster.error());
+    if (world.rank == 0) written = write_file(out, to_json(cluster.value()).dump());
   }
   mpi_finish();
   return written;

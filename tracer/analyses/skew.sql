@@ -11,18 +11,18 @@ SELECT path, phase, lane, max(ranks) AS ranks, avg(start_ns) / 1e6 AS start_spre
 FROM spread GROUP BY path, phase, lane ORDER BY avg(start_ns) DESC, path, phase, lane LIMIT 50;
 -- table: ranks
 -- columns: rank, compute_ms (all compute, a step), over_mean (that, over the mean of the ranks)
-WITH times AS (SELECT count(DISTINCT step) AS n FROM v_op),
-total AS (
-  SELECT rank, sum(duration_ns) / 1e6 / max((SELECT n FROM times), 1) AS compute_ms
-  FROM v_op WHERE NOT communication GROUP BY rank)
+WITH total AS (  -- of whole steps: a rank that died inside one would look fast
+  SELECT o.rank, sum(o.duration_ns) / 1e6 / count(DISTINCT o.step) AS compute_ms
+  FROM v_op o JOIN v_step s ON s.rank = o.rank AND s.step = o.step
+  WHERE NOT o.communication GROUP BY o.rank)
 SELECT rank, compute_ms, compute_ms / (SELECT avg(compute_ms) FROM total) AS over_mean
 FROM total ORDER BY rank;
 -- table: summary
 -- columns: mean_ms (compute, a rank and step), slowest_ms, slowest_rank, slowest_over_mean
-WITH times AS (SELECT count(DISTINCT step) AS n FROM v_op),
-total AS (
-  SELECT rank, sum(duration_ns) / 1e6 / max((SELECT n FROM times), 1) AS compute_ms
-  FROM v_op WHERE NOT communication GROUP BY rank)
+WITH total AS (  -- of whole steps: a rank that died inside one would look fast
+  SELECT o.rank, sum(o.duration_ns) / 1e6 / count(DISTINCT o.step) AS compute_ms
+  FROM v_op o JOIN v_step s ON s.rank = o.rank AND s.step = o.step
+  WHERE NOT o.communication GROUP BY o.rank)
 SELECT (SELECT avg(compute_ms) FROM total) AS mean_ms, compute_ms AS slowest_ms,
        rank AS slowest_rank, compute_ms / (SELECT avg(compute_ms) FROM total) AS slowest_over_mean
 FROM total ORDER BY compute_ms DESC, rank LIMIT 1;
