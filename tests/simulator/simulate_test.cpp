@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <string>
 
@@ -102,6 +103,9 @@ TEST(Simulate, EventsAreThoseOfTheProgram) {
       EXPECT_EQ(e.start_ns, 0);
       EXPECT_EQ(e.end_ns, s.step.value());
       EXPECT_EQ(e.tokens, plan.workload.global_tokens());
+      for (const double measured : {e.loss, e.balance_loss, e.grad_norm}) {
+        EXPECT_TRUE(std::isnan(measured)) << "a simulation measures no values";
+      }
     }
     std::int64_t last = 0, collectives = 0;
     for (const SpanEvent& e : s.events.spans) {
