@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/inputs.h"
 #include "cli/table.h"
 #include "core/quantity.h"
 #include "tracer/analysis.h"
@@ -59,7 +60,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
     return Error::of(ErrorCode::kUsage, "orrery analyze", "NAME and --sql exclude each other");
   }
   const std::string name = by_sql ? "sql" : arguments.text("NAME");
-  TRY(TraceReader trace, TraceReader::open(path));
+  TRY(TraceReader trace, open_trace(path));
   TRY(const std::vector<Table> tables,
       by_sql ? trace.query_all(arguments.text("sql"))
              : run_analysis(trace, name.empty() ? "breakdown" : name));

@@ -99,19 +99,12 @@ Verdict check_file(const std::string& path) {
 }
 
 Json to_json(const Verdict& verdict) {
-  Json problems = Json::array();
-  for (const Problem& problem : verdict.error.problems) {
-    problems.push(Json::object()
-                      .set("where", problem.where)
-                      .set("message", problem.message)
-                      .set("hint", problem.hint));
-  }
   return Json::object()
       .set("file", verdict.path)
       .set("kind", verdict.kind)
       .set("ok", verdict.error.problems.empty())
       .set("about", verdict.about)
-      .set("problems", std::move(problems));
+      .set("problems", problems_json(verdict.error));
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {

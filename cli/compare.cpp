@@ -45,10 +45,6 @@ Result<double> parse_tolerance(const std::string& word) {
                    "for example --tolerance 10%");
 }
 
-Json number_or_null(double value) {
-  return std::isfinite(value) ? Json(value) : Json();
-}
-
 Json compared_json(const Compared& pair) {
   return Json::object()
       .set("predicted", number_or_null(pair.predicted))

@@ -1,5 +1,6 @@
 // orrery explain: a plan that was made before, and why it won.
 #include "cli/commands.h"
+#include "cli/inputs.h"
 #include "cli/plan_report.h"
 
 namespace orrery::cli {
@@ -7,7 +8,7 @@ namespace {
 
 Result<int> run(const Arguments& arguments, Output& out) {
   const std::string path = arguments.text("PLAN");
-  TRY(const Plan plan, load_plan(path));
+  TRY(const Plan plan, open_plan(path));
   print_plan(plan, out);
   out.document(to_json(plan));
   out.next({"orrery", "simulate", path}, "where the step goes");

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/formats.h"
+#include "cli/inputs.h"
 #include "core/quantity.h"
 #include "ui-export/chrome.h"
 
@@ -26,8 +27,8 @@ Result<const ExportFormat*> format_named(const std::string& name) {
 Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const ExportFormat* format, format_named(arguments.text("format")));
   const std::string path = arguments.text("out");
-  TRY_OK(check_output(path));
-  TRY(TraceReader trace, TraceReader::open(arguments.text("TRACE")));
+  TRY_OK(check_output(path, {arguments.text("TRACE")}));
+  TRY(TraceReader trace, open_trace(arguments.text("TRACE")));
   {
     const SignalShelter shelter;
     TRY_OK(format->write(trace, path));

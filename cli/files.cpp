@@ -36,13 +36,33 @@ int write_all(int descriptor, std::string_view bytes) {
   return ::fsync(descriptor) == 0 || errno == EINVAL ? 0 : errno;
 }
 
+// True where writing `file` would destroy `input`. Names that do not exist are no files.
+bool destroys(const fs::path& file, const fs::path& input) {
+  std::error_code ec;
+  if (!fs::exists(file, ec)) return false;
+  if (!fs::is_directory(input, ec)) return fs::equivalent(file, input, ec);
+  // The trace of an earlier run may lie among its data.
+  const Result<bool> trace = is_trace(file.string());
+  if (trace.ok() && trace.value()) return false;
+  const fs::path whole = fs::canonical(file, ec);
+  if (ec) return false;
+  for (fs::path folder = whole.parent_path();; folder = folder.parent_path()) {
+    if (fs::equivalent(folder, input, ec)) return true;
+    if (folder == folder.root_path()) return false;
+  }
+}
+
 extern "C" void on_signal(int) {
   _exit(130);
 }
 
 }  // namespace
 
-Status check_output(const std::string& path) {
+Status check_output(const std::string& path, const std::vector<std::string>& inputs) {
+  if (path.empty()) {
+    return Error::of(ErrorCode::kUsage, "--out", "the name of the file is empty",
+                     "name the file after -o");
+  }
   std::error_code ec;
   const fs::path file(path);
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
@@ -52,6 +72,13 @@ Status check_output(const std::string& path) {
   }
   if (fs::exists(file, ec) && !fs::is_regular_file(file, ec)) {
     return Error::of(ErrorCode::kIo, path, "is not a regular file", "choose another name with -o");
+  }
+  for (const std::string& input : inputs) {
+    if (input.empty() || !destroys(file, input)) continue;
+    return Error::of(
+        ErrorCode::kUsage, "--out",
+        path + " would replace what this command reads" + (path == input ? "" : ", " + input),
+        "name another file after -o");
   }
   if (::access(folder.c_str(), W_OK | X_OK) != 0) {
     return io_error(path, "cannot be written", errno);

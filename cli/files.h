@@ -4,14 +4,16 @@
 #include <csignal>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/result.h"
 
 namespace orrery::cli {
 
-// Before long work: kIo where `path` can certainly not be written (no such folder, no right, a
-// directory or a device).
-Status check_output(const std::string& path);
+// Before long work: kIo where `path`, given with -o, can certainly not be written (no such folder,
+// no right, a directory or a device); kUsage where it is empty or is one of the command's `inputs`,
+// by whatever name, or a file (but no trace) in an input that is a folder.
+Status check_output(const std::string& path, const std::vector<std::string>& inputs = {});
 
 // Writes beside `path`, syncs, renames. After a failure there is neither file; an older `path`
 // stays as it was. kIo.

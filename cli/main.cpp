@@ -69,7 +69,8 @@ Result<int> run(const std::vector<std::string>& words, Output& out) {
     return 0;
   }
   if (name == "--version") {
-    Output(false).line(std::string("orrery ") + kVersion);
+    out.line(std::string("orrery ") + kVersion);
+    out.document(versioned().set("version", kVersion));
     return 0;
   }
   const auto found = std::find_if(commands().begin(), commands().end(),
@@ -84,11 +85,19 @@ Result<int> run(const std::vector<std::string>& words, Output& out) {
   return (*found)->run(arguments, out);
 }
 
+// Who reads --json gets one document of a failure, too.
+Json error_json(const Error& error) {
+  return versioned().set("error", Json::object()
+                                      .set("code", static_cast<int>(error.code))
+                                      .set("problems", problems_json(error)));
+}
+
 int main_of(const std::vector<std::string>& words) {
   exit_on_signals();
   Output out(std::find(words.begin(), words.end(), "--json") != words.end());
   const Result<int> code = run(words, out);
   if (!code.ok()) {
+    if (!out.documented()) out.document(error_json(code.error()));
     out.error(code.error());
     return static_cast<int>(code.error().code);
   }

@@ -63,6 +63,7 @@ void Output::heading(std::string_view text) {
 
 void Output::document(const Json& json) {
   if (!json_) return;
+  documented_ = true;
   put(stdout, json.dump() + "\n");
 }
 
@@ -137,6 +138,21 @@ std::string signed_percent(double fraction) {
 
 std::string plural(std::size_t count, std::string_view noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+Json number_or_null(double value) {
+  return std::isfinite(value) ? Json(value) : Json();
+}
+
+Json problems_json(const Error& error) {
+  Json problems = Json::array();
+  for (const Problem& problem : error.problems) {
+    problems.push(Json::object()
+                      .set("where", problem.where)
+                      .set("message", problem.message)
+                      .set("hint", problem.hint));
+  }
+  return problems;
 }
 
 Json versioned() {

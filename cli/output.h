@@ -24,6 +24,7 @@ class Output {
   void line(std::string_view text = "");
   void heading(std::string_view text);  // an empty line, then the text in bold
   void document(const Json& json);
+  bool documented() const { return documented_; }
 
   // A line of the conversation.
   void note(std::string_view text);
@@ -39,6 +40,7 @@ class Output {
   void settle();
 
   int write_error_ = 0;  // errno of stdout
+  bool documented_ = false;
   bool json_ = false, colour_out_ = false, colour_err_ = false, terminal_err_ = false;
 };
 
@@ -51,6 +53,10 @@ std::string signed_percent(double fraction);
 
 // "1 role", "2 roles"
 std::string plural(std::size_t count, std::string_view noun);
+
+Json number_or_null(double value);  // null where it is not finite
+// [{"where", "message", "hint"}]
+Json problems_json(const Error& error);
 
 // A document of this house: {"schema_version": 1}.
 Json versioned();

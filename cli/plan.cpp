@@ -1,5 +1,6 @@
 // orrery plan: search, print the best plan and why, write plan.json.
 #include <algorithm>
+#include <filesystem>
 
 #include "cli/commands.h"
 #include "cli/files.h"
@@ -62,6 +63,19 @@ Result<planner::Request> read_request(const Arguments& arguments) {
   return request;
 }
 
+// Those of the three nouns that are files: a folder may have the name of a cluster, or be a model's
+// and have the plan in it.
+std::vector<std::string> files_read(const Arguments& arguments) {
+  std::vector<std::string> files;
+  const std::string model = arguments.text("model");
+  for (const std::string& path :
+       {model, model + "/config.json", arguments.text("cluster"), arguments.text("workload")}) {
+    std::error_code ec;
+    if (std::filesystem::is_regular_file(path, ec)) files.push_back(path);
+  }
+  return files;
+}
+
 void say_next(const Plan& plan, const std::string& path, Output& out) {
   out.next({"orrery", "simulate", path}, "where the step goes");
   if (plan.cluster.cores_per_node > 0) {
@@ -82,7 +96,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   // In --json the document is the result: a file only where one is asked for.
   const std::string path = arguments.text("out");
   const bool writes = arguments.has("out") || !out.json();
-  if (writes) TRY_OK(check_output(path));
+  if (writes) TRY_OK(check_output(path, files_read(arguments)));
   TRY(const planner::Outcome found, search(std::move(request), out));
   if (!found.best) {
     print_infeasible(found, out);
@@ -117,7 +131,7 @@ const Command& plan_command() {
        {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
        {"--pin", "NAME=VALUE", "hold an axis or a chunk size; may be repeated", "", false, true},
-       {"--runners-up", "N", "how many to keep", "5"},
+       {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};
   return command;

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/inputs.h"
 #include "cli/plan_report.h"
 #include "cli/simulation.h"
 #include "cli/table.h"
@@ -89,9 +90,11 @@ void print(const Simulated& simulated, const std::string& bound_to, Output& out)
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
-  TRY(Plan plan, load_plan(arguments.text("PLAN")));
+  TRY(Plan plan, open_plan(arguments.text("PLAN")));
   const bool writes = arguments.has("out");
-  if (writes) TRY_OK(check_output(arguments.text("out")));
+  if (writes) {
+    TRY_OK(check_output(arguments.text("out"), {arguments.text("PLAN"), arguments.text("bind")}));
+  }
   if (arguments.has("step") && !arguments.has("bind")) {
     return Error::of(ErrorCode::kUsage, "--step", "names a step of the run that --bind reads",
                      "add --bind run.db");

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/files.h"
+#include "cli/inputs.h"
 #include "core/program/lower.h"
 #include "core/program/verify.h"
 
@@ -72,7 +73,7 @@ Status write_simulation(const Simulated& simulated, const std::string& path) {
 
 Result<std::vector<Binding>> read_bindings(const std::string& path, const Program& program,
                                            std::int64_t step) {
-  TRY(TraceReader trace, TraceReader::open(path));
+  TRY(TraceReader trace, open_trace(path));
   if (trace.run().program_hash != program.hash()) {
     return Error::of(ErrorCode::kInvalid, path,
                      fmt::format("is a run of program {:016x}, but the plan's is {:016x}",
@@ -86,6 +87,13 @@ Result<std::vector<Binding>> read_bindings(const std::string& path, const Progra
   for (auto found = by_step.rbegin(); found != by_step.rend(); ++found) {
     const bool wanted = step < 0 || found->first == step;
     if (wanted && found->second.size() == world) return std::move(found->second);
+    if (wanted && trace.run().kind == RunKind::kSim) {
+      return Error::of(ErrorCode::kInvalid, path,
+                       fmt::format("holds representatives only, {} of {} ranks: the simulation of "
+                                   "a large world replays those that stand for the others",
+                                   found->second.size(), world),
+                       "bind a measured run, or simulate without --bind");
+    }
   }
   const std::string which = step < 0 ? "a step" : fmt::format("step {}", step);
   return Error::of(ErrorCode::kInvalid, path,

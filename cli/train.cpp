@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/engine_launch.h"
 #include "cli/files.h"
+#include "cli/inputs.h"
 #include "cli/plan_report.h"
 #include "cli/simulation.h"
 #include "core/quantity.h"
@@ -80,7 +81,7 @@ Result<Job> read_job(const Arguments& arguments) {
     return Error::of(ErrorCode::kIo, job.data, "no such file or folder",
                      "--data is a text file, or a folder of them");
   }
-  TRY_OK(check_output(job.out));
+  TRY_OK(check_output(job.out, {job.plan_path, job.data}));
   return job;
 }
 
@@ -217,8 +218,8 @@ Json report_json(const Job& job, const Outcome& outcome) {
       .set("reason", outcome.reason)
       .set("file", outcome.written ? Json(job.out) : Json())
       .set("steps", static_cast<std::int64_t>(outcome.steps.size()))
-      .set("first_loss", any ? Json(outcome.steps.front().loss) : Json())
-      .set("last_loss", any ? Json(outcome.steps.back().loss) : Json())
+      .set("first_loss", any ? number_or_null(outcome.steps.front().loss) : Json())
+      .set("last_loss", any ? number_or_null(outcome.steps.back().loss) : Json())
       .set("step_s", Json::object()
                          .set("predicted", outcome.predicted_s)
                          .set("measured", any ? Json(outcome.measured_s) : Json()))
@@ -261,7 +262,7 @@ Result<int> train(const Job& job, const Simulated& simulated, const std::vector<
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
-  TRY(Plan plan, load_plan(arguments.text("PLAN")));
+  TRY(Plan plan, open_plan(arguments.text("PLAN")));
   TRY_OK(check_cluster(arguments.text("PLAN"), plan, out));
   TRY(const Job job, read_job(arguments));
   const bool dry = arguments.flag("dry-run");

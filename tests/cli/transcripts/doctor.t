@@ -21,6 +21,13 @@ $ orrery doctor -o local.json
 !   hint: orrery doctor --probe -o local.json
 ? 2
 
+$ mkdir folder; orrery doctor --probe -o folder
+! error: folder: is not a regular file
+!   hint: choose another name with -o
+? 5
+
+$ rmdir folder
+
 $ ORRERY_ENGINE=/nowhere orrery doctor --probe -o local.json
 ! error: /nowhere: $ORRERY_ENGINE does not name a program
 !   hint: ...

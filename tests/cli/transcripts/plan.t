@@ -60,6 +60,22 @@ $ orrery plan --model qwen3-8b --cluster h800x8 --pin epp=2 --pin sp
 !   hint: for example --pin ep=8
 ? 2
 
+$ cp "$(dirname "$(command -v orrery)")/../../configs/clusters/local-cpu.json" own.json; orrery plan --model qwen3-moe-10m --cluster ./own.json --workload demo-local -o own.json; grep -c devices_per_node own.json; rm own.json
+> 1
+! error: --out: own.json would replace what this command reads, ./own.json
+!   hint: name another file after -o
+
+# A model's own folder may have its plan, again and again.
+$ mkdir own; cp "$(dirname "$(command -v orrery)")/../../configs/models/qwen3-moe-10m.json" own/config.json; for i in 1 2; do orrery plan --model ./own --cluster local-cpu --workload demo-local -o own/plan.json > /dev/null 2>&1 && ls own; done
+> config.json
+> plan.json
+> config.json
+> plan.json
+
+$ orrery plan --model ./own --cluster local-cpu --workload demo-local -o own/config.json; rm -r own
+! error: --out: own/config.json would replace what this command reads, ./own/config.json
+!   hint: name another file after -o
+
 $ orrery plan --model qwen3-8b --cluster h800x8 --runners-up many
 ! error: --runners-up: 'many' is not a number of its range
 !   hint: a whole number from 0 to 1000

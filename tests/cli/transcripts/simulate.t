@@ -62,6 +62,48 @@ $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --
 !   hint: bind a run of the same plan
 ? 3
 
+# Neither the plan nor the trace is replaced, whatever it is called.
+$ ln -s plan.json link.json; cp sim.db kept.db; cp plan.json kept.json; orrery simulate plan.json -o plan.json
+! error: --out: plan.json would replace what this command reads
+!   hint: name another file after -o
+? 2
+
+$ orrery simulate plan.json -o ./link.json
+! error: --out: ./link.json would replace what this command reads, plan.json
+!   hint: ...
+? 2
+
+$ orrery simulate plan.json --bind sim.db -o "$PWD/sim.db"
+! error: --out: .../sim.db would replace what this command reads, sim.db
+!   hint: ...
+? 2
+
+$ cmp plan.json kept.json && cmp sim.db kept.db && rm link.json kept.json kept.db
+
+$ orrery simulate plan.json -o ''
+! error: --out: the name of the file is empty
+!   hint: name the file after -o
+? 2
+
+# The other kind of file.
+$ orrery simulate sim.db
+! error: sim.db: is a trace, and this command wants a plan
+!   hint: `orrery analyze sim.db` reads it
+? 3
+
+$ orrery simulate plan.json --bind plan.json
+! error: plan.json: is a plan, and this command wants a trace
+!   hint: `orrery simulate plan.json -o sim.db` makes one
+? 3
+
+# Of a large world, a simulation has the loads of some ranks only.
+$ orrery plan --model qwen3-0.6b --cluster h800x32 -o large.json >/dev/null 2>&1; orrery simulate large.json -o large.db >/dev/null 2>&1; orrery simulate large.json --bind large.db
+! error: large.db: holds representatives only, 1 of 32 ranks: ...
+!   hint: bind a measured run, or simulate without --bind
+? 3
+
+$ rm large.json large.db
+
 # A plan that was changed by hand: truncated, with a layout that breaks the rules.
 $ head -c 500 plan.json > torn.json; orrery simulate torn.json
 ! error: torn.json:...
@@ -74,6 +116,23 @@ $ sed '0,/"micro_batch": [0-9]*/s//"micro_batch": 5/' plan.json > five.json; orr
 ? 3
 
 $ orrery simulate absent.json
+! error: absent.json: cannot be read: No such file or directory
+? 5
+
+$ orrery simulate absent.json --json
+> {
+>   "schema_version": 1,
+>   "error": {
+>     "code": 5,
+>     "problems": [
+>       {
+>         "where": "absent.json",
+>         "message": "cannot be read: No such file or directory",
+>         "hint": ""
+>       }
+>     ]
+>   }
+> }
 ! error: absent.json: cannot be read: No such file or directory
 ? 5
 

@@ -67,6 +67,17 @@ $ for name in exposed memory skew slowest steps; do orrery analyze sim.db $name 
 >   "name": "slowest",
 >   "name": "steps",
 
+# Nothing computes a loss in a simulation: no figure, not zero.
+$ orrery analyze sim.db steps
+>   step  loss  grad_norm ...  balance_loss
+>      0     -          - ...             -
+! next: ...
+
+$ orrery analyze sim.db steps --json | grep -E 'loss|norm'
+>         "loss": null,
+>         "grad_norm": null,
+>         "balance_loss": null
+
 $ orrery analyze sim.db --sql 'SELECT count(*) AS ranks FROM v_step'
 >   ranks
 >       4
@@ -87,8 +98,18 @@ $ orrery analyze sim.db steps --sql 'SELECT 1'
 ? 2
 
 $ orrery analyze plan.json
-! error: plan.json: not a readable SQLite file ...
+! error: plan.json: is a plan, and this command wants a trace
+!   hint: `orrery simulate plan.json -o sim.db` makes one
+? 3
+
+$ echo text > notes.txt; orrery analyze notes.txt
+! error: notes.txt: not a readable SQLite file ...
 !   hint: ...
+? 3
+
+$ orrery explain sim.db
+! error: sim.db: is a trace, and this command wants a plan
+!   hint: `orrery analyze sim.db` reads it
 ? 3
 
 $ orrery export sim.db --format chrome -o sim.json
@@ -107,6 +128,13 @@ $ orrery export sim.db --format perfetto -o x.json
 ! error: --format: there is no format 'perfetto'
 !   hint: known: chrome
 ? 2
+
+$ cp sim.db kept.db; orrery export sim.db -o sim.db
+! error: --out: sim.db would replace what this command reads
+!   hint: name another file after -o
+? 2
+
+$ cmp sim.db kept.db
 
 $ orrery export sim.db
 ! error: orrery export: missing --out

@@ -25,6 +25,22 @@ $ orrery train plan.json --data nothing 2>&1 | tail -n 2
 > error: nothing: no such file or folder
 >   hint: --data is a text file, or a folder of them
 
+# Neither the plan nor the data is replaced.
+$ orrery train plan.json --data data -o plan.json 2>&1 | tail -n 2
+> error: --out: plan.json would replace what this command reads
+>   hint: name another file after -o
+
+$ orrery train plan.json --data data/a.txt -o data/a.txt 2>&1 | tail -n 2
+> error: --out: data/a.txt would replace what this command reads
+>   hint: name another file after -o
+
+$ orrery train plan.json --data data -o data/a.txt 2>&1 | tail -n 2
+> error: --out: data/a.txt would replace what this command reads, data
+>   hint: name another file after -o
+
+$ cat data/a.txt
+> text
+
 $ orrery train plan.json --data data --steps 0 2>&1 | tail -n 2
 > error: --steps: '0' is not a number of its range
 >   hint: ...

@@ -1,4 +1,5 @@
-# What is wrong with the command line itself: exit code 2, nothing on stdout, all problems at once.
+# What is wrong with the command line itself: exit code 2, nothing on stdout but the
+# document of --json, all problems at once.
 $ orrery
 ! orrery: a working model ...
 ! ...
@@ -40,6 +41,45 @@ $ orrery simulate
 
 $ orrery --version
 > orrery 0...
+
+$ orrery --version --json
+> {
+>   "schema_version": 1,
+>   "version": "0..."
+> }
+
+# A failure is one document, too; stderr and the exit code stay.
+$ orrery plna --json
+> {
+>   "schema_version": 1,
+>   "error": {
+>     "code": 2,
+>     "problems": [
+>       {
+>         "where": "orrery",
+>         "message": "unknown command 'plna'",
+>         "hint": "did you mean 'orrery plan'?"
+>       }
+>     ]
+>   }
+> }
+! error: orrery: unknown command 'plna'
+!   hint: did you mean 'orrery plan'?
+? 2
+
+$ orrery plan --modle qwen3-8b --json | grep '"message"'
+>         "message": "unknown option '--modle'",
+>         "message": "missing --model",
+>         "message": "missing --cluster",
+! ...
+
+$ orrery plan --model qwen3-8b --cluster h800x8 -o ''
+! error: --out: the name of the file is empty
+!   hint: name the file after -o
+? 2
+
+$ orrery plan --help | grep -e --runners-up
+>   --runners-up N          N nearest, and one of each other family (default: 5)
 
 $ orrery --help
 > orrery: a working model ...

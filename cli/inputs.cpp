@@ -1,0 +1,32 @@
+// See inputs.h.
+#include "cli/inputs.h"
+
+#include "cli/files.h"
+#include "cli/output.h"
+#include "core/json.h"
+
+namespace orrery::cli {
+
+Result<Plan> open_plan(const std::string& path) {
+  const Result<bool> trace = is_trace(path);
+  if (trace.ok() && trace.value()) {
+    return Error::of(ErrorCode::kInvalid, path, "is a trace, and this command wants a plan",
+                     "`" + shell_line({"orrery", "analyze", path}) + "` reads it");
+  }
+  return load_plan(path);
+}
+
+Result<TraceReader> open_trace(const std::string& path) {
+  const Result<bool> trace = is_trace(path);
+  if (trace.ok() && !trace.value()) {
+    const Result<Json> json = Json::load(path);
+    if (json.ok() && json.value().is_object() && json.value().find("layout") != nullptr) {
+      return Error::of(
+          ErrorCode::kInvalid, path, "is a plan, and this command wants a trace",
+          "`" + shell_line({"orrery", "simulate", path, "-o", "sim.db"}) + "` makes one");
+    }
+  }
+  return TraceReader::open(path);
+}
+
+}  // namespace orrery::cli
