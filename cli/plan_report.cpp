@@ -3,11 +3,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/table.h"
 #include "core/quantity.h"
 
 namespace orrery::cli {
 namespace {
+
+// In plan.json among what was rejected: legal plans that do not fit.
+constexpr const char* kMemoryRow = "memory";
 
 std::string gap_text(Bytes needed, Bytes usable) {
   return usable < needed ? format_bytes(needed - usable) + " too much"
@@ -43,19 +48,31 @@ void print_runners_up(const Plan& plan, Output& out) {
 }
 
 void print_rejected(const std::vector<Rejection>& rejected, Output& out) {
-  if (rejected.empty()) return;
+  const auto is_rule = [](const Rejection& row) { return row.rule != kMemoryRow; };
+  if (std::none_of(rejected.begin(), rejected.end(), is_rule)) return;
   out.heading("what the rules removed");
   TextTable table({{"plans", Align::kRight}, {"rule"}});
   for (const Rejection& row : rejected) {
-    table.row({fmt::format("{}", row.count), row.rule});
+    if (is_rule(row)) table.row({fmt::format("{}", row.count), row.rule});
   }
   out.line(table.text());
 }
 
-void print_search(const Proof& proof, Output& out) {
+// Legal plans that do not fit are no rule's victims.
+void print_unfit(const Plan& plan, Output& out) {
+  for (const Rejection& row : plan.rejected) {
+    if (row.rule != kMemoryRow) continue;
+    const bool all = row.count == plan.proof.legal;
+    out.line(fmt::format("  {} {} do not fit in memory", all ? "all" : "at least", row.count));
+  }
+}
+
+void print_search(const Plan& plan, Output& out) {
+  const Proof& proof = plan.proof;
   out.heading("search");
   out.line(fmt::format("  {} legal plans, {} bounded, {} replayed, in {}", proof.legal,
                        proof.bounded, proof.replayed, format_seconds(Seconds(proof.seconds))));
+  print_unfit(plan, out);
   if (proof.bound_remaining_s <= 0) return;
   const bool closed = proof.bound_remaining_s >= proof.best_s;
   out.line(
@@ -63,6 +80,9 @@ void print_search(const Proof& proof, Output& out) {
                   "best takes {}",
                   closed ? "closed" : "open", format_seconds(Seconds(proof.bound_remaining_s)),
                   format_seconds(Seconds(proof.best_s))));
+  out.line(
+      "  the best of all layouts, recompute depths, prefetch 0 to 2 and chunks of a power of two");
+  out.line("  of rows; a chunk size between those, pinned, may still be faster");
 }
 
 }  // namespace
@@ -118,7 +138,7 @@ void print_plan(const Plan& plan, Output& out) {
   print_memory("memory at the peak of the fullest device", plan.predicted.memory, out);
   print_runners_up(plan, out);
   print_rejected(plan.rejected, out);
-  print_search(plan.proof, out);
+  print_search(plan, out);
 }
 
 void print_infeasible(const planner::Outcome& outcome, Output& out) {
@@ -140,6 +160,7 @@ void print_infeasible(const planner::Outcome& outcome, Output& out) {
     for (const std::string& text : wrap(lack.advice, kTerminalColumns - 2)) out.line("  " + text);
   }
   print_rejected(nearest_plan.rejected, out);
+  print_search(nearest_plan, out);
 }
 
 Json memory_json(const std::vector<MemoryRow>& rows) {
@@ -161,6 +182,17 @@ Json infeasible_json(const planner::Outcome& outcome) {
     json.set("shortage", std::move(shortage));
   }
   if (outcome.nearest) json.set("nearest", to_json(*outcome.nearest));
+  if (outcome.nearest_feasible) {
+    const Plan& plan = outcome.nearest_feasible->plan;
+    Json feasible = Json::object();
+    feasible.set("change", outcome.nearest_feasible->change)
+        .set("layout", to_json(plan.layout))
+        .set("chunks", to_json(plan.chunks))
+        .set("memory_policy", to_json(plan.policy))
+        .set("peak_bytes", plan.predicted.peak.value())
+        .set("step_s", plan.predicted.step.value());
+    json.set("nearest_feasible", std::move(feasible));
+  }
   return json;
 }
 

@@ -100,15 +100,110 @@ Workload shorter_rows(const Workload& workload, std::int64_t part) {
   return w;
 }
 
-// The least memory of any layout, where that fits.
-std::optional<Trial> fitting(const Request& request) {
+// The fastest plan, where any fits.
+std::optional<Plan> fitting(const Request& request) {
   auto space = enumerate(request);
   if (!space.ok()) return std::nullopt;
   Search search(request, std::move(space).value());
   if (!search.state_fits()) return std::nullopt;
+  // Cheap to know beforehand, where nothing does.
   const auto least = search.smallest_of({});
-  return least && least->fits ? least : std::nullopt;
+  if (!least || !least->fits) return std::nullopt;
+  search.run();
+  const Trial& best = *search.best();
+  Plan plan = search.plan_of(best.layout, best.choice);
+  plan.predicted = best.predicted;
+  return plan;
 }
+
+std::string pin_text(const std::pair<std::string, std::string>& pin) {
+  return fmt::format("--pin {}={}", pin.first, pin.second);
+}
+
+// Tries changes and keeps those that fit.
+class Advisor {
+ public:
+  explicit Advisor(const Request& request) : request_(request) {}
+
+  Advice run() {
+    without_pins();
+    const std::string rows = shorter(), devices = more();
+    if (advice_.text.empty()) {
+      advice_.text = rows.empty() && devices.empty() ? "nothing that was tried makes it fit"
+                     : rows.empty() || devices.empty()
+                         ? rows + devices + " do not make it fit"
+                         : "neither " + rows + " nor " + devices + " make it fit";
+    }
+    if (illegal_) {
+      advice_.text += "; more devices were not tried: no layout of them is legal";
+      if (!request_.pins.empty()) advice_.text += " under the pins";
+    }
+    return std::move(advice_);
+  }
+
+ private:
+  bool fits(Request request, const std::string& change, const std::string& text) {
+    request.progress = nullptr;
+    std::optional<Plan> plan = fitting(request);
+    if (!plan) return false;
+    if (!advice_.text.empty()) advice_.text += "; ";
+    advice_.text += fmt::format("{} ({}, {} a step; {})", text, gib_text(plan->predicted.peak),
+                                seconds_text(plan->predicted.step.value()),
+                                describe(plan->layout, plan->chunks, plan->policy));
+    if (!advice_.nearest) advice_.nearest = NearestFeasible{change, std::move(*plan)};
+    return true;
+  }
+
+  void without_pins() {
+    const auto& pins = request_.pins;
+    for (std::size_t i = 0; i < pins.size() && pins.size() > 1; ++i) {
+      Request r = request_;
+      r.pins.erase(r.pins.begin() + static_cast<std::ptrdiff_t>(i));
+      const std::string change = "without " + pin_text(pins[i]);
+      fits(r, change, change + " it fits");
+    }
+    if (pins.empty() || !advice_.text.empty()) return;
+    Request r = request_;
+    r.pins.clear();
+    std::string change = "without";
+    for (const auto& pin : pins) change += " " + pin_text(pin);
+    fits(r, change, change + " it fits");
+  }
+
+  // These two return what was tried in vain.
+  std::string shorter() {
+    std::string tried;
+    for (const std::int64_t part : {2, 4, 8, 16}) {
+      if (request_.workload.sequence_tokens % part != 0) break;
+      Request r = request_;
+      r.workload = shorter_rows(request_.workload, part);
+      if (!enumerate(r).ok()) continue;
+      const std::string rows = fmt::format("rows of {} tokens", r.workload.sequence_tokens);
+      if (fits(r, rows, rows + " fit")) return "";
+      tried = fmt::format("rows down to {} tokens", r.workload.sequence_tokens);
+    }
+    return tried;
+  }
+
+  std::string more() {
+    std::string tried;
+    illegal_ = true;
+    for (const std::int64_t times : {2, 4, 8, 16}) {
+      Request r = request_;
+      r.cluster.devices *= times;
+      if (!enumerate(r).ok()) continue;
+      illegal_ = false;
+      const std::string devices = fmt::format("{} devices", r.cluster.devices);
+      if (fits(r, devices, devices + " fit")) return "";
+      tried = fmt::format("up to {} devices", r.cluster.devices);
+    }
+    return tried;
+  }
+
+  const Request& request_;
+  Advice advice_;
+  bool illegal_ = false;
+};
 
 }  // namespace
 
@@ -128,8 +223,9 @@ std::string lost_by(const Trial& trial, const Trial& best) {
   const auto by_more = [](const Part& a, const Part& b) { return a.more() < b.more(); };
   const Part& most = *std::max_element(parts.begin(), parts.end(), by_more);
   const Part& least = *std::min_element(parts.begin(), parts.end(), by_more);
-  text += fmt::format(": {} more {} ({} against {})", seconds_text(most.more()), most.name,
-                      seconds_text(most.mine), seconds_text(most.other));
+  text += fmt::format(": {} more {}", seconds_text(most.more()), most.name);
+  const std::string own = seconds_text(most.mine), its = seconds_text(most.other);
+  if (own != its) text += fmt::format(" ({} against {})", own, its);
   if (least.more() < -0.2 * most.more()) {
     text += fmt::format(", though {} less {}", seconds_text(-least.more()), least.name);
   }
@@ -155,54 +251,28 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request) {
   const Bytes usable = usable_memory(request.cluster);
   for (const auto& [name, family] : families(request.model)) {
     if (holds(family, best)) continue;
-    const auto trial = search.best_of(family);
+    auto trial = search.best_of(family);
+    std::string why = trial ? lost_by(*trial, best) : "";
+    if (!trial) {
+      trial = search.smallest_of(family);
+      if (!trial || trial->fits) continue;
+      why = does_not_fit(trial->predicted.peak, usable);
+    }
+    const RunnerUp news = runner_up(*trial, name + ": " + why);
     const auto same = std::find_if(out.begin(), out.end(), [&](const RunnerUp& r) {
-      return trial && r.layout == trial->layout && r.chunks == trial->choice.chunks &&
-             r.policy == trial->choice.policy;
+      return r.layout == news.layout && r.chunks == news.chunks && r.policy == news.policy;
     });
     if (same != out.end()) {
       same->lost_by = name + ": " + same->lost_by;
-    } else if (trial) {
-      out.push_back(runner_up(*trial, name + ": " + lost_by(*trial, best)));
-    } else if (const auto least = search.smallest_of(family); least && !least->fits) {
-      out.push_back(runner_up(*least, name + ": " + does_not_fit(least->predicted.peak, usable)));
+    } else {
+      out.push_back(news);
     }
   }
   return out;
 }
 
-std::string advice(const Request& request) {
-  std::vector<std::string> found;
-  for (const std::int64_t part : {2, 4, 8, 16}) {
-    if (request.workload.sequence_tokens % part != 0) break;
-    Request r = request;
-    r.progress = nullptr;
-    r.workload = shorter_rows(request.workload, part);
-    const auto trial = fitting(r);
-    if (!trial) continue;
-    found.push_back(
-        fmt::format("rows of {} tokens fit ({}; {})", r.workload.sequence_tokens,
-                    gib_text(trial->predicted.peak),
-                    describe(trial->layout, trial->choice.chunks, trial->choice.policy)));
-    break;
-  }
-  for (const std::int64_t times : {2, 4, 8, 16}) {
-    Request r = request;
-    r.progress = nullptr;
-    r.cluster.devices *= times;
-    const auto trial = fitting(r);
-    if (!trial) continue;
-    found.push_back(
-        fmt::format("{} devices fit ({}; {})", r.cluster.devices, gib_text(trial->predicted.peak),
-                    describe(trial->layout, trial->choice.chunks, trial->choice.policy)));
-    break;
-  }
-  if (found.empty()) {
-    return "neither rows down to a sixteenth nor up to sixteen times the devices fit";
-  }
-  std::string text = found[0];
-  if (found.size() > 1) text += "; " + found[1];
-  return text;
+Advice advice(const Request& request) {
+  return Advisor(request).run();
 }
 
 }  // namespace orrery::planner

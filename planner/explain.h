@@ -2,6 +2,7 @@
 // in them comes from a replay.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,8 @@
 namespace orrery::planner {
 
 // "+3.1 %: 0.30 s more exposed communication (0.41 s against 0.11 s)": the largest of what the
-// trial spends more, and the rest of the difference where another part gains.
+// trial spends more, and the rest of the difference where another part gains. Where both times of
+// the bracket would print alike, there is none.
 std::string lost_by(const Trial& trial, const Trial& best);
 std::string does_not_fit(Bytes needed, Bytes usable);
 
@@ -18,7 +20,13 @@ std::string does_not_fit(Bytes needed, Bytes usable);
 // ("ep 1", "no recompute", ...). Replays what it must.
 std::vector<RunnerUp> runners_up(Search& search, const Request& request);
 
-// The smallest change that fits, found by trying: shorter rows, more devices.
-std::string advice(const Request& request);
+struct Advice {
+  std::string text;
+  std::optional<NearestFeasible> nearest;  // of the change that the text names first
+};
+
+// The smallest changes that fit, found by trying: without a pin, shorter rows, more devices. The
+// plan of each is the fastest that fits under it.
+Advice advice(const Request& request);
 
 }  // namespace orrery::planner

@@ -29,7 +29,9 @@ Plan plan_of_trial(const Search& search, const Trial& trial) {
   plan.predicted = trial.predicted;
   plan.rejected = search.space().rejected;
   plan.proof.legal = search.space().legal;
-  plan.proof.bounded = search.space().legal;
+  // Legal, but found not to fit; what the search did not come to is not in it.
+  if (search.unfit() > 0) plan.rejected.push_back({"memory", search.unfit()});
+  plan.proof.bounded = search.bounded();
   plan.proof.replayed = search.replayed();
   check_sound(plan);
   return plan;
@@ -46,9 +48,12 @@ Result<Outcome> plan(const Request& request) {
   if (!search.best()) {
     const Trial least = *search.smallest_of({});
     outcome.nearest = plan_of_trial(search, least);
-    outcome.nearest->proof.seconds = seconds_since(start);
+    Advice found = advice(request);
+    if (found.nearest) check_sound(found.nearest->plan);
     outcome.shortage = Shortage{least.predicted.peak, usable_memory(request.cluster),
-                                least.predicted.memory, advice(request)};
+                                least.predicted.memory, std::move(found.text)};
+    outcome.nearest_feasible = std::move(found.nearest);
+    outcome.nearest->proof.seconds = seconds_since(start);
     return outcome;
   }
   const Trial best = *search.best();

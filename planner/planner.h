@@ -2,6 +2,10 @@
 // Memory is checked first; what may fit is ordered by a bound that no replay can beat; the best
 // are replayed until the bound of all others is no better. Where compute and links slow each other,
 // part of the bound holds by a property test, not by proof (bound.h).
+//
+// The best is the best of what is listed: all layouts, all depths of recompute, prefetch 0 to 2,
+// and chunks of a power of two: from 512 rows (64 where a sequence has no more than 512 tokens) up
+// to the whole. A pin takes any value: one between the listed sizes may still be faster.
 #pragma once
 
 #include <functional>
@@ -31,11 +35,19 @@ struct Shortage {
   std::string advice;            // what would make it fit
 };
 
+// The fastest plan that fits once the request is changed.
+struct NearestFeasible {
+  std::string change;  // "without --pin ep=1", "rows of 2048 tokens", "64 devices"
+  Plan plan;           // without runners-up, rejections and proof
+};
+
 struct Outcome {
   std::optional<Plan> best;
   // Where nothing fits: the legal plan that needs the least memory, and what it lacks.
   std::optional<Plan> nearest;
   std::optional<Shortage> shortage;
+  // The first change of the advice, if any was found.
+  std::optional<NearestFeasible> nearest_feasible;
 };
 
 // kUsage: a pin with an unknown name or value. kInfeasible: pins that no rule allows (the error

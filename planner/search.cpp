@@ -177,8 +177,23 @@ std::int32_t Search::depth_that_fits(Place place, std::int32_t last, Bytes extra
   return high;
 }
 
+std::int64_t Search::depths_between(Place place, std::int32_t depth) const {
+  const auto all = static_cast<std::int64_t>(space_.recompute.size());
+  return (depth < 0 ? all : depth) - place.recompute;
+}
+
+void Search::count_unfit_states() {
+  const auto depths = static_cast<std::int64_t>(space_.recompute.size());
+  for (const Layout& l : space_.layouts) {
+    if (state(l) <= usable_memory(request_.cluster)) continue;
+    unfit_ += static_cast<std::int64_t>(space_.chunks.at(l.micro_batch).size()) * depths;
+  }
+}
+
 void Search::push_deeper(Queue& queue, Place place, std::int32_t depth) {
+  if (counts_) unfit_ += depths_between(place, depth);
   if (depth < 0) return;
+  if (counts_) ++bounded_;
   place.recompute = depth;
   queue.push({quick(place), place, false});
 }
@@ -191,7 +206,10 @@ const Trial* Search::advance(Queue& queue, std::int32_t last, Bytes* missed) {
   const bool may_fit = memory(node.place) <= usable_memory(request_.cluster) - extra;
   if (node.walked && may_fit) {
     const Trial& t = replay(node.place);
-    if (t.fits || node.place.recompute >= last) return &t;
+    if (t.fits || node.place.recompute >= last) {
+      if (counts_ && !t.fits) ++unfit_;
+      return &t;
+    }
     if (missed == nullptr) {
       push_deeper(queue, node.place, node.place.recompute + 1);
     } else {
@@ -214,14 +232,18 @@ void Search::run() {
   bound_remaining_ = std::numeric_limits<double>::infinity();
   const auto all = static_cast<std::int64_t>(queue.size());
   std::int64_t done = 0;
+  bounded_ = all;
+  count_unfit_states();
+  counts_ = true;
   while (!queue.empty()) {
     if (best_ && queue.top().key >= static_cast<double>(best_->step.value())) {
       bound_remaining_ = queue.top().key;
-      return;
+      break;
     }
     if (request_.progress && ++done % 1024 == 0) request_.progress(done, std::max(done, all));
     advance(queue, deepest({}), nullptr);
   }
+  counts_ = false;
 }
 
 bool Search::state_fits() {

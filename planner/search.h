@@ -54,6 +54,11 @@ class Search {
   const std::optional<Trial>& best() const { return best_; }
   double bound_remaining_ns() const { return bound_remaining_; }  // after run()
   std::int64_t replayed() const { return static_cast<std::int64_t>(trials_.size()); }
+  // Candidates whose bound run() evaluated, and legal ones that it found not to fit: by their
+  // state, by the bound of their memory, or by replay. Of what it did not come to, nothing is
+  // known.
+  std::int64_t bounded() const { return bounded_; }
+  std::int64_t unfit() const { return unfit_; }
   const Space& space() const { return space_; }
   // All that was replayed, in order.
   const std::vector<Trial>& trials() const { return trials_; }
@@ -93,6 +98,9 @@ class Search {
   // took beyond the bound of memory, depths that will hardly fit are skipped: quicker, not exact.
   const Trial* advance(Queue& queue, std::int32_t deepest, Bytes* missed);
   std::int32_t depth_that_fits(Place place, std::int32_t last, Bytes extra);
+  // The candidates of this layout and chunks from `place` on to before `depth` (-1: to the last).
+  std::int64_t depths_between(Place place, std::int32_t depth) const;
+  void count_unfit_states();
   void push_deeper(Queue& queue, Place place, std::int32_t depth);
   bool dominated(Place p);
   std::int32_t deepest(const Subspace& family) const;
@@ -109,6 +117,8 @@ class Search {
   std::vector<Node> shallow_;  // all layouts and chunks, at the first depth of recompute
   std::optional<Trial> best_;
   double bound_remaining_ = 0;
+  std::int64_t bounded_ = 0, unfit_ = 0;
+  bool counts_ = false;  // while run() counts: what explains comes later
 };
 
 }  // namespace orrery::planner

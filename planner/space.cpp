@@ -1,5 +1,6 @@
-// Enumeration: layouts by the divisors of the world, the experts and the batch; choices by short
-// lists. A pin replaces the list of its axis, so a pinned value need not be in it.
+// Enumeration: layouts by the divisors of the world, the experts and the batch; chunks by the
+// powers of two; recompute by every depth. A pin replaces the list of its axis, so a pinned value
+// need not be in it.
 #include "planner/space.h"
 
 #include <algorithm>
@@ -14,6 +15,9 @@
 
 namespace orrery::planner {
 namespace {
+
+// Smaller chunks only add launches: a chunk of so many rows is small beside a layer's tape.
+constexpr std::int64_t kLeastChunk = 512, kLeastChunkOfShortRows = 64;
 
 const std::vector<std::string>& numeric_pins() {
   static const std::vector<std::string> kNames = {"dp",
@@ -131,6 +135,17 @@ std::vector<Pair> factor_pairs(std::int64_t whole, std::optional<std::int64_t> a
   return pairs;
 }
 
+// Whole (0), then the powers of two below the whole, the largest first. A chunk as large as the
+// whole is the same program as no chunk.
+std::vector<std::int64_t> chunk_sizes(std::int64_t whole, std::int64_t sequence) {
+  std::vector<std::int64_t> sizes;
+  const std::int64_t least = sequence > kLeastChunk ? kLeastChunk : kLeastChunkOfShortRows;
+  for (std::int64_t rows = least; rows < whole; rows *= 2) sizes.push_back(rows);
+  sizes.push_back(0);
+  std::reverse(sizes.begin(), sizes.end());
+  return sizes;
+}
+
 class Enumeration {
  public:
   Enumeration(const Request& request, const Pins& pins)
@@ -224,14 +239,8 @@ class Enumeration {
 
   std::vector<Chunks> chunks_of(std::int64_t micro_batch) const {
     const std::int64_t sequence = request_.workload.sequence_tokens;
-    std::vector<std::int64_t> loss = {0}, query = {0};
-    // A chunk as large as the whole is the same program as no chunk.
-    for (const std::int64_t rows : {16384, 4096, 1024, 512}) {
-      if (rows != micro_batch * sequence) loss.push_back(rows);
-    }
-    for (const std::int64_t rows : {8192, 2048, 512}) {
-      if (rows < sequence) query.push_back(rows);
-    }
+    const std::vector<std::int64_t> loss = chunk_sizes(micro_batch * sequence, sequence);
+    const std::vector<std::int64_t> query = chunk_sizes(sequence, sequence);
     std::vector<Chunks> out;
     for (const std::int64_t l : pins_.list("loss_tokens", loss)) {
       for (const std::int64_t q : pins_.list("attention_query", query)) {

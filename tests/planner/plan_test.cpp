@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "core/program/lower.h"
 #include "core/program/verify.h"
+#include "planner/explain.h"
 #include "planner/planner.h"
 #include "planner/space.h"
 #include "simulator/simulator.h"
@@ -89,6 +91,14 @@ void set_usable(Request& r, std::int64_t bytes) {
   r.cluster.device.memory = r.cluster.device.reserved + Bytes(bytes);
 }
 
+// Of the row "memory".
+std::int64_t unfit(const Plan& plan) {
+  for (const Rejection& row : plan.rejected) {
+    if (row.rule == "memory") return row.count;
+  }
+  return 0;
+}
+
 // Sanitizers make a replay six times slower; the seeds that are left out run without them.
 #ifdef __SANITIZE_ADDRESS__
 constexpr std::uint64_t kBruteForceSeeds = 15;
@@ -124,14 +134,28 @@ TEST(Planner, FindsWhatBruteForceFinds) {
           << describe(outcome.best->layout, outcome.best->chunks, outcome.best->policy);
       ASSERT_EQ(outcome.best->proof.legal, static_cast<std::int64_t>(all.size()));
       ASSERT_GE(outcome.best->proof.bound_remaining_s, outcome.best->proof.best_s - 1e-12);
+      ASSERT_LE(outcome.best->proof.bounded, outcome.best->proof.legal);
+      ASSERT_GE(outcome.best->proof.bounded, outcome.best->proof.replayed);
+      ASSERT_LE(unfit(*outcome.best),
+                peaks.end() - std::upper_bound(peaks.begin(), peaks.end(), usable))
+          << "seed " << seed;
     } else {
       ++infeasible;
+      ASSERT_EQ(unfit(*outcome.nearest), static_cast<std::int64_t>(all.size())) << "seed " << seed;
       ASSERT_GE(outcome.shortage->needed.value(), peaks[0]);
       ASSERT_LE(outcome.shortage->needed.value(), peaks[0] + peaks[0] / 20) << "seed " << seed;
     }
   }
   EXPECT_GE(feasible, static_cast<int>(kBruteForceSeeds) * 2 / 3);
   EXPECT_GE(infeasible, static_cast<int>(kBruteForceSeeds) * 2 / 15);
+}
+
+Request named(const char* model, const char* cluster, const char* workload) {
+  Request r;
+  r.model = load_model(model).value();
+  r.cluster = load_cluster(cluster).value();
+  r.workload = load_workload(workload).value();
+  return r;
 }
 
 // A small job on which memory binds: layouts, chunks and recompute all matter.
@@ -170,6 +194,10 @@ TEST(Planner, WhatItReturnsIsSoundAndReproducible) {
     const bool fits = u.predicted.peak <= r.cluster.device.memory - r.cluster.device.reserved;
     EXPECT_EQ(fits, u.lost_by.find("does not fit") == std::string::npos) << u.lost_by;
     EXPECT_TRUE(!fits || u.predicted.step >= best.predicted.step) << u.lost_by;
+  }
+  std::set<std::string> seen = {describe(best.layout, best.chunks, best.policy)};
+  for (const RunnerUp& u : best.runners_up) {
+    EXPECT_TRUE(seen.insert(describe(u.layout, u.chunks, u.policy)).second) << u.lost_by;
   }
   std::int64_t memory = 0;
   for (const MemoryRow& row : best.predicted.memory) memory += row.bytes.value();
@@ -220,6 +248,23 @@ TEST(Planner, NoPinBeatsTheOptimum) {
   EXPECT_GE(feasible, 15);
 }
 
+#ifndef __SANITIZE_ADDRESS__
+TEST(Planner, NoListedChunkBeatsTheOptimumOfABigJob) {
+  const auto check = [](Request r, const std::string& name, std::int64_t from, std::int64_t to) {
+    r.runners_up = 0;
+    const Seconds best = plan(r).value().best->predicted.step;
+    for (std::int64_t rows = from; rows <= to; rows *= 2) {
+      r.pins = {{name, std::to_string(rows)}};
+      const Outcome pinned = plan(r).value();
+      if (!pinned.best) continue;
+      EXPECT_GE(pinned.best->predicted.step, best) << name << "=" << rows;
+    }
+  };
+  check(named("qwen3-0.6b", "h100x8", "pack-64k"), "attention_query", 512, 32768);
+  check(named("qwen3-30b-a3b", "h100x64", "pretrain-4k"), "loss_tokens", 4096, 65536);
+}
+#endif
+
 TEST(Planner, APinHolds) {
   Request r = tight_request();
   r.pins = {{"ep", "4"}, {"loss_tokens", "512"}, {"recompute_layers", "3"}};
@@ -258,12 +303,68 @@ TEST(Planner, WhereNothingFitsItNamesTheNearestAndWhatWould) {
                outcome.nearest->predicted);
 }
 
-Request named(const char* model, const char* cluster, const char* workload) {
-  Request r;
-  r.model = load_model(model).value();
-  r.cluster = load_cluster(cluster).value();
-  r.workload = load_workload(workload).value();
-  return r;
+// The plan that an outcome calls feasible, under the request that it is for.
+void expect_feasible(const Request& changed, const Outcome& outcome, const std::string& change) {
+  ASSERT_TRUE(outcome.nearest_feasible);
+  EXPECT_EQ(outcome.nearest_feasible->change, change);
+  EXPECT_EQ(outcome.shortage->advice.find(change), 0u) << outcome.shortage->advice;
+  const Plan& p = outcome.nearest_feasible->plan;
+  expect_sound(changed, p.layout, p.chunks, p.policy, p.predicted);
+  EXPECT_LE(p.predicted.peak, changed.cluster.device.memory - changed.cluster.device.reserved);
+  EXPECT_EQ(p.predicted.step, plan(changed).value().best->predicted.step);
+}
+
+TEST(Planner, APinThatIsInTheWayIsNamedFirst) {
+  Request r = tight_request();
+  r.runners_up = 0;
+  r.pins = {{"micro_batch", "4"}};
+  const Outcome one = plan(r).value();
+  ASSERT_FALSE(one.best);
+  Request free = r;
+  free.pins.clear();
+  expect_feasible(free, one, "without --pin micro_batch=4");
+  // Of two, the one to drop.
+  r.pins = {{"prefetch_depth", "1"}, {"micro_batch", "4"}};
+  free.pins = {{"prefetch_depth", "1"}};
+  const Outcome two = plan(r).value();
+  ASSERT_FALSE(two.best);
+  expect_feasible(free, two, "without --pin micro_batch=4");
+}
+
+TEST(Planner, WhereAPinForbidsMoreDevicesNothingIsSaidOfThem) {
+  Request r = tight_request();
+  r.pins = {{"dp", "8"}};
+  set_usable(r, 64 << 10);
+  const std::string advice = plan(r).value().shortage->advice;
+  EXPECT_EQ(advice.find("devices do"), std::string::npos) << advice;
+  EXPECT_NE(advice.find("more devices were not tried"), std::string::npos) << advice;
+}
+
+TEST(Planner, ShorterRowsThatFitAreAPlan) {
+  Request r = tight_request();
+  r.runners_up = 0;
+  set_usable(r, 24'000'000);
+  const Outcome outcome = plan(r).value();
+  ASSERT_FALSE(outcome.best);
+  Request shorter = r;
+  shorter.workload.sequence_tokens /= 2;
+  shorter.workload.document_tokens = {shorter.workload.sequence_tokens};
+  shorter.workload.global_sequences *= 2;
+  expect_feasible(shorter, outcome, "rows of 1024 tokens");
+}
+
+TEST(Planner, NumbersThatPrintAlikeAreNotSetAgainstEachOther) {
+  Trial best, other;
+  best.step = Nanoseconds(9'000'000'000);
+  best.predicted.step = Seconds(9);
+  best.compute = Seconds(6.84);
+  other = best;
+  other.step = Nanoseconds(9'000'900'000);
+  other.predicted.step = Seconds(9.0009);
+  other.compute = Seconds(6.8409);
+  EXPECT_EQ(lost_by(other, best), "+0.01 %: 0.9 ms more compute");
+  other.compute = Seconds(7.84);
+  EXPECT_EQ(lost_by(other, best), "+0.01 %: 1.00 s more compute (7.84 s against 6.84 s)");
 }
 
 TEST(Planner, TwiceTheDevicesAreFaster) {

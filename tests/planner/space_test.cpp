@@ -74,6 +74,28 @@ TEST(Space, HasTheLayoutsThatPeopleAskFor) {
   }
 }
 
+TEST(Space, ChunksArePowersOfTwoUpToTheWhole) {
+  const auto sizes = [](std::int64_t sequence) {
+    Request r = request_of(small_dense_model(), 2, 4);
+    r.workload.sequence_tokens = sequence;
+    r.workload.document_tokens = {sequence};
+    r.pins = {{"prefetch_depth", "1"}, {"micro_batch", "2"}};
+    std::set<std::int64_t> loss, query;
+    const Space space = enumerate(r).value();
+    for (const Chunks& c : space.chunks.at(2)) {
+      loss.insert(c.loss_tokens);
+      query.insert(c.attention_query);
+    }
+    return std::make_pair(loss, query);
+  };
+  using Sizes = std::set<std::int64_t>;
+  EXPECT_EQ(sizes(4096),
+            std::make_pair(Sizes({0, 512, 1024, 2048, 4096}), Sizes({0, 512, 1024, 2048})));
+  EXPECT_EQ(sizes(768), std::make_pair(Sizes({0, 512, 1024}), Sizes({0, 512})));
+  EXPECT_EQ(sizes(256), std::make_pair(Sizes({0, 64, 128, 256}), Sizes({0, 64, 128})));
+  EXPECT_EQ(sizes(32), std::make_pair(Sizes({0}), Sizes({0})));
+}
+
 TEST(Space, APinnedValueNeedNotBeInTheList) {
   Request r = request_of(small_dense_model(3), 2, 4);
   r.pins = {{"loss_tokens", "5"}, {"prefetch_depth", "3"}, {"recompute_layers", "all"}};
