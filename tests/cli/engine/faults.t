@@ -25,13 +25,10 @@ $ orrery analyze killed.db --sql 'SELECT count(*) > 0 AS has_spans FROM v_op'
 >           1
 ! ...
 
-# Ctrl-C.
-$ timeout --preserve-status -s INT 5 orrery train plan.json --data text --steps 500 -o stopped.db
-> ...
-! ...
-! error: stopped.db: interrupted
-! ...
-? 130
+# Ctrl-C in the second step. (A shell without a terminal starts its jobs deaf to it; env mends that.)
+$ printf 'env --default-signal=INT orrery train plan.json --data text --steps 500 -o stopped.db > steps.txt 2> words.txt &\nrun=$!\nuntil grep -qs "step 2/" steps.txt; do sleep 0.1; done\nkill -INT $run\nwait $run\necho "code $?"\n' > stop.sh; rm steps.txt; sh stop.sh; grep '^error' words.txt
+> code 130
+> error: stopped.db: interrupted
 
 $ orrery check stopped.db
 > ...
@@ -43,13 +40,14 @@ $ orrery check stopped.db
 $ mkdir small; if mount -t tmpfs -o size=300k none small 2>/dev/null; then orrery train plan.json --data text --steps 20 -o small/full.db > /dev/null 2> words.txt; code=$?; umount -l small; else echo "NOT TESTED: no right to mount; disk is full" > words.txt; code=5; fi; grep -c 'disk is full' words.txt > count.txt; exit $code
 ? 5
 
-$ test "$(cat count.txt)" -ge 1; ls -A small; ps -e -o args | grep 'orrery-engine [r]un'; ls -A
+$ test "$(cat count.txt)" -ge 1; ls -A small; ps -e -o args | grep -E 'orrery-engine [r]un plan.json .*(killed|stopped|full).db'; ls -A
 > count.txt
 > kill.sh
 > killed.db
 > plan.json
 > small
 > steps.txt
+> stop.sh
 > stopped.db
 > text
 > words.txt
