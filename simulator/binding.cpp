@@ -14,17 +14,8 @@
 namespace orrery::simulator {
 namespace {
 
-// splitmix64 (Steele, Lea, Flood 2014): a counter-based generator, so a draw depends on its place
-// in the step alone.
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
 double uniform(std::uint64_t seed) {
-  return (static_cast<double>(mix(seed) >> 11) + 0.5) * 0x1.0p-53;
+  return (static_cast<double>(mix64(seed) >> 11) + 0.5) * 0x1.0p-53;
 }
 
 // Rows each expert gets out of `slots`: log-normal popularity with coefficient of variation `cv`,
@@ -116,7 +107,7 @@ Loads draw_loads(const Plan& plan, const Role& role, std::uint64_t seed) {
     if (name.rfind("route/", 0) != 0) continue;
     // By the record's name, not its place: every layout routes the same loads.
     loads.push_back(draw_rows(routed_rows(plan), plan.model.experts, plan.workload.expert_load_cv,
-                              mix(seed) + hash64(name)));
+                              mix64(seed) + hash64(name)));
   }
   return loads;
 }

@@ -36,38 +36,31 @@ BlockContext ExecutorImpl::context_of(const Op& op, BufferId received) const {
   return context;
 }
 
+ParamPlace ExecutorImpl::place_of(const Op& op, const std::string& name) const {
+  for (std::size_t i = 0; i < op.units.size(); ++i) {
+    std::int64_t offset = 0;
+    for (const Param& param : unit(op.units[i]).params) {
+      if (param.short_name == name) return {i, offset, param.numel()};
+      offset += param.numel();
+    }
+  }
+  throw std::runtime_error("no unit of the op has the parameter " + name);
+}
+
 ParamResolver ExecutorImpl::params_of(const Op& op, const Block& b) const {
   return [this, &op, &b](std::int32_t p) -> at::Tensor {
     const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
-    for (std::size_t i = 0; i < op.units.size(); ++i) {
-      std::int64_t offset = 0;
-      for (const Param& param : unit(op.units[i]).params) {
-        if (param.short_name == wanted.name) {
-          return value(op.params[i]).view(-1).narrow(0, offset, param.numel()).view(wanted.shape);
-        }
-        offset += param.numel();
-      }
-    }
-    throw std::runtime_error("no unit of the op has the parameter " + wanted.name);
+    const ParamPlace at = place_of(op, wanted.name);
+    return value(op.params[at.unit]).view(-1).narrow(0, at.offset, at.numel).view(wanted.shape);
   };
 }
 
 ParamResolver ExecutorImpl::grads_of(const Op& op, const Block& b) {
   return [this, &op, &b](std::int32_t p) -> at::Tensor {
     const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
-    for (std::size_t i = 0; i < op.units.size(); ++i) {
-      std::int64_t offset = 0;
-      for (const Param& param : unit(op.units[i]).params) {
-        if (param.short_name == wanted.name) {
-          return accumulator(op.updates[i])
-              .view(-1)
-              .narrow(0, offset, param.numel())
-              .view(wanted.shape);
-        }
-        offset += param.numel();
-      }
-    }
-    throw std::runtime_error("no unit of the op has the gradient of " + wanted.name);
+    const ParamPlace at = place_of(op, wanted.name);
+    const at::Tensor& sum = accumulator(op.updates[at.unit]);
+    return sum.view(-1).narrow(0, at.offset, at.numel).view(wanted.shape);
   };
 }
 

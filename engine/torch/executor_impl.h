@@ -22,6 +22,12 @@ struct Slot {
   std::int64_t bytes = 0;  // as the meter counted them
 };
 
+// Where a block's parameter stands in the flat storage of one of its op's units.
+struct ParamPlace {
+  std::size_t unit = 0;  // index into Op::units
+  std::int64_t offset = 0, numel = 0;
+};
+
 class ExecutorImpl final : public Executor {
  public:
   ExecutorImpl(const Program& program, std::int32_t rank, Communicator& communicator,
@@ -50,6 +56,7 @@ class ExecutorImpl final : public Executor {
   void backward(const Op& op);
   void forward_backward(const Op& op);
   BlockContext context_of(const Op& op, BufferId received) const;
+  ParamPlace place_of(const Op& op, const std::string& name) const;
   ParamResolver params_of(const Op& op, const Block& block) const;
   ParamResolver grads_of(const Op& op, const Block& block);
 
@@ -98,10 +105,10 @@ class ExecutorImpl final : public Executor {
   std::vector<std::vector<std::vector<std::int64_t>>> documents_;  // by micro-batch
   Binding binding_;
   std::int32_t step_ = 0;
-  OpId current_ = -1;  // before a step: outside it, as Buffer::taken_by says
+  OpId current_ = -1;                // before a step: outside it, as Buffer::taken_by says
   std::int64_t op_taken_ = 0;        // bytes of the buffers the current op has taken
   std::int64_t workspace_peak_ = 0;  // most that an op of this step needed beside its buffers
-  std::int64_t updates_ = 0;  // optimizer steps done
+  std::int64_t updates_ = 0;         // optimizer steps done
   bool updated_ = true;
   std::array<double, 4> result_sums_{};  // loss, balance loss, gradient norm, labels
 };

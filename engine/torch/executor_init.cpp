@@ -10,18 +10,10 @@
 namespace orrery::engine {
 namespace {
 
-// splitmix64's finaliser (Steele, Lea, Flood 2014).
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
 // Box-Muller on two 53-bit uniforms of one counter.
 double normal(std::uint64_t key, std::int64_t index) {
-  const std::uint64_t a = mix(key ^ mix(static_cast<std::uint64_t>(index)));
-  const std::uint64_t b = mix(a);
+  const std::uint64_t a = mix64(key ^ mix64(static_cast<std::uint64_t>(index)));
+  const std::uint64_t b = mix64(a);
   const double u = (static_cast<double>(a >> 11) + 0.5) * 0x1.0p-53;
   const double v = static_cast<double>(b >> 11) * 0x1.0p-53;
   return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
@@ -35,7 +27,7 @@ void fill(const Program& program, const Unit& unit, std::int32_t rank, std::uint
   const std::int64_t end = begin + unit.shard_numel;
   std::int64_t first = 0;  // of the parameter in the unit's flat storage
   for (const Param& p : unit.params) {
-    const std::uint64_t key = mix(seed ^ hash64(p.name));
+    const std::uint64_t key = mix64(seed ^ hash64(p.name));
     // An expert parameter is this rank's block of experts of the whole one.
     const std::int64_t global = p.is_expert ? program.ep_group().index_of(rank) * p.numel() : 0;
     const std::int64_t from = std::max(begin, first), to = std::min(end, first + p.numel());

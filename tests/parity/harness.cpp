@@ -273,6 +273,19 @@ Result<Run> run_in_process(const Plan& plan, const Program& program, const refer
   return run;
 }
 
+Layout layout_of(std::int64_t replicate_d, std::int64_t fsdp_d, std::int64_t ep,
+                 std::int64_t fsdp_e, std::int64_t micro_batch, const std::string& inner) {
+  Layout l;
+  l.replicate_d = replicate_d;
+  l.fsdp_d = fsdp_d;
+  l.ep = ep;
+  l.fsdp_e = fsdp_e;
+  l.replicate_e = replicate_d * fsdp_d / (ep * fsdp_e);
+  l.micro_batch = micro_batch;
+  l.dense_inner = inner;
+  return l;
+}
+
 Plan make_plan(const Model& model, const Layout& layout, const Chunks& chunks,
                const MemoryPolicy& policy, DType dtype, std::int64_t sequence_tokens,
                std::int64_t global_sequences, BalanceScope scope) {

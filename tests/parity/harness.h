@@ -25,13 +25,13 @@ struct RunOptions {
 };
 
 struct Run {
-  std::vector<engine::StepResult> steps;      // of rank 0
-  reference::Parameters initial, updated;     // before the first step, after the last
-  reference::Parameters gradients;            // of the last step
+  std::vector<engine::StepResult> steps;           // of rank 0
+  reference::Parameters initial, updated;          // before the first step, after the last
+  reference::Parameters gradients;                 // of the last step
   std::vector<std::vector<std::int64_t>> routing;  // of the last step: a MoE layer, [rows * k]
-  std::vector<double> logits;                 // of the last step: [rows * V]
-  std::vector<TraceEvents> events;            // by rank
-  std::vector<std::int64_t> live_after;       // bytes by rank, after the last step
+  std::vector<double> logits;                      // of the last step: [rows * V]
+  std::vector<TraceEvents> events;                 // by rank
+  std::vector<std::int64_t> live_after;            // bytes by rank, after the last step
 };
 
 // Every step trains on `batch`, whose rows are dealt to ranks as global_row() says. The first error
@@ -43,11 +43,15 @@ Result<Run> run_in_process(const Plan& plan, const Program& program, const refer
 std::vector<engine::MicroBatch> rank_batch(const Plan& plan, const reference::Batch& batch,
                                            std::int32_t rank);
 
+// replicate_e follows from the world; make_plan adds dp and accumulation.
+Layout layout_of(std::int64_t replicate_d, std::int64_t fsdp_d, std::int64_t ep,
+                 std::int64_t fsdp_e, std::int64_t micro_batch = 1,
+                 const std::string& inner = "fsdp");
+
 // Plans of the parity models, sealed: `layout` and the rest as given, the world from the layout.
 Plan make_plan(const Model& model, const Layout& layout, const Chunks& chunks,
                const MemoryPolicy& policy, DType dtype, std::int64_t sequence_tokens,
-               std::int64_t global_sequences,
-               BalanceScope scope = BalanceScope::kSequence);
+               std::int64_t global_sequences, BalanceScope scope = BalanceScope::kSequence);
 
 // The largest |a - b| over all parameters, relative to the largest |b| of the same parameter.
 double worst_difference(const reference::Parameters& a, const reference::Parameters& b);

@@ -19,20 +19,6 @@ struct Case {
   bool tied = false;
 };
 
-Layout layout_of(std::int64_t replicate_d, std::int64_t fsdp_d, std::int64_t ep,
-                 std::int64_t fsdp_e, std::int64_t micro_batch = 1,
-                 const std::string& inner = "fsdp") {
-  Layout l;
-  l.replicate_d = replicate_d;
-  l.fsdp_d = fsdp_d;
-  l.ep = ep;
-  l.fsdp_e = fsdp_e;
-  l.replicate_e = replicate_d * fsdp_d / (ep * fsdp_e);
-  l.micro_batch = micro_batch;
-  l.dense_inner = inner;
-  return l;
-}
-
 Run run_case(const Model& model, const Layout& layout, const Chunks& chunks,
              const MemoryPolicy& policy, DType dtype, const reference::Batch& batch,
              std::int32_t steps) {

@@ -50,18 +50,6 @@ Model bytes_dense() {
   return model;
 }
 
-Layout layout_of(std::int64_t replicate_d, std::int64_t fsdp_d, std::int64_t ep,
-                 std::int64_t fsdp_e, std::int64_t micro_batch) {
-  Layout l;
-  l.replicate_d = replicate_d;
-  l.fsdp_d = fsdp_d;
-  l.ep = ep;
-  l.fsdp_e = fsdp_e;
-  l.replicate_e = replicate_d * fsdp_d / (ep * fsdp_e);
-  l.micro_batch = micro_batch;
-  return l;
-}
-
 std::vector<Case> cases() {
   constexpr DType f32 = DType::kFloat32, bf16 = DType::kBFloat16;
   const auto make = [](const Model& m, const Layout& l, Chunks c, std::int64_t recompute, DType d,

@@ -37,18 +37,6 @@ Model wide_moe() {
   return model;
 }
 
-Layout layout_of(std::int64_t replicate_d, std::int64_t fsdp_d, std::int64_t ep,
-                 std::int64_t fsdp_e, std::int64_t micro_batch) {
-  Layout l;
-  l.replicate_d = replicate_d;
-  l.fsdp_d = fsdp_d;
-  l.ep = ep;
-  l.fsdp_e = fsdp_e;
-  l.replicate_e = replicate_d * fsdp_d / (ep * fsdp_e);
-  l.micro_batch = micro_batch;
-  return l;
-}
-
 std::vector<Case> cases() {
   const Model moe = wide_moe();
   Model dense = reference::tiny_dense();
