@@ -13,11 +13,11 @@ namespace orrery {
 
 // CHECK(condition, message): `message` is a std::string expression, evaluated only on failure.
 // libtorch's logging has a macro of the same name; engine/torch/compat.h settles which one holds.
-#define ORRERY_CHECK(condition, message)                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      ::orrery::check_failed(__FILE__, __LINE__, #condition, (message));     \
-    }                                                                        \
+#define ORRERY_CHECK(condition, message)                                 \
+  do {                                                                   \
+    if (!(condition)) {                                                  \
+      ::orrery::check_failed(__FILE__, __LINE__, #condition, (message)); \
+    }                                                                    \
   } while (false)
 #undef CHECK
 #define CHECK(condition, message) ORRERY_CHECK(condition, message)

@@ -24,6 +24,12 @@ struct Model {
   std::int64_t top_k = 0;
   std::int64_t moe_ffn = 0;  // intermediate size of one expert
   bool norm_topk = false;
+  // Router: softmax over all experts, or sigmoid of each; a bias [E] that only the choice sees
+  // (loss-free balancing); experts in groups, of which the best are chosen from; weights scaled.
+  bool sigmoid_router = false, router_bias = false;
+  std::int64_t expert_groups = 1, top_groups = 1;
+  double routed_scale = 1;
+  std::int64_t shared_ffn = 0;     // intermediate size of the shared experts together; 0: none
   double balance_coefficient = 0;  // router_aux_loss_coef
   std::vector<bool> moe_layer;     // one a layer
   bool tied_head = false;

@@ -20,11 +20,15 @@ struct Layout {
   std::int64_t dp = 1, cp = 1, sp = 1, tp = 1, pp = 1;
   std::int64_t replicate_d = 1, fsdp_d = 1;
   std::int64_t replicate_e = 1, fsdp_e = 1, ep = 1, etp = 1;
-  std::int64_t micro_batch = 1;   // sequences
-  std::int64_t accumulation = 1;  // micro-batches a step
+  std::int64_t micro_batch = 1;  // sequences
+  std::int64_t accumulation =
+      1;  // passes through the layers a step, of `domino` micro-batches each
   // Which axis is innermost (neighbouring ranks): "fsdp" or "replicate"; "ep" or "fsdp".
   std::string dense_inner = "fsdp";
   std::string expert_inner = "ep";
+  // How rows reach the experts of other ranks: "all_to_all" (each row to the experts it chose) or
+  // "all_gather" (every token to every rank of the expert group, partial sums back).
+  std::string dispatcher = "all_to_all";
   std::int64_t world() const { return dp * cp * sp * tp * pp; }
   bool operator==(const Layout&) const = default;
 };
@@ -32,12 +36,22 @@ struct Layout {
 struct Chunks {
   std::int64_t loss_tokens = 0;      // rows of one loss chunk; 0: all at once
   std::int64_t attention_query = 0;  // query rows of one attention chunk; 0: all at once
-  std::int64_t prefetch_depth = 1;   // layers gathered ahead
+  std::int64_t prefetch_depth = 1;   // buckets gathered ahead
+  std::int64_t gather_layers = 1;    // layers gathered and reduced together (a bucket)
+  std::int64_t domino = 1;           // micro-batches that one pass through the layers interleaves
+  std::int64_t exchange_parts = 1;   // parts of an expert exchange: the local experts in groups
   bool operator==(const Chunks&) const = default;
 };
 
 struct MemoryPolicy {
-  std::int64_t recompute_layers = 0;  // the first n layers are recomputed in backward
+  std::int64_t recompute_layers = 0;     // the first n layers are recomputed whole in backward
+  std::int64_t recompute_attention = 0;  // of the first n layers, attention
+  std::int64_t recompute_ffn = 0;        // the MLP, or the MoE with its exchanges
+  std::int64_t recompute_experts = 0;    // the experts' products alone: their rows are kept
+  std::int64_t swap_layers = 0;    // inputs of the first n layers go to the host until backward
+  std::int64_t swap_distance = 1;  // layers that they are brought back ahead of use
+  std::int64_t keep_layers = 0;    // parameters of the last n layers stay gathered until backward
+  bool host_optimizer = false;     // the optimizer's moments live on the host
   bool operator==(const MemoryPolicy&) const = default;
 };
 
@@ -89,7 +103,8 @@ struct Plan {
 
 // Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:
 // positive, engine_axes, world_size, world_factors, expert_world_factors, ep_without_experts,
-// experts_divide, batch_divides, order_names, chunk_ranges, recompute_range.
+// experts_divide, batch_divides, heads_divide, order_names, dispatcher, chunk_ranges,
+// exchange_parts, recompute_range, swap_range, keep_range.
 struct Violation {
   std::string rule;
   std::string reason;

@@ -80,8 +80,8 @@ using Status = Result<Ok>;
 #define TRY(declaration, expression) \
   ORRERY_TRY_(ORRERY_CONCAT(try_result_, __LINE__), declaration, expression)
 // TRY_OK(write(...)): the same for a Status.
-#define TRY_OK(expression)                                                       \
-  do {                                                                           \
-    auto try_status = (expression);                                              \
-    if (!try_status.ok()) return try_status.error();                             \
+#define TRY_OK(expression)                           \
+  do {                                               \
+    auto try_status = (expression);                  \
+    if (!try_status.ok()) return try_status.error(); \
   } while (false)

@@ -12,9 +12,21 @@
 
 namespace orrery {
 
+// Learning rate over the steps: linear warm-up to AdamW::lr, then constant, or down to min_lr by
+// a line or half a cosine at total_steps.
+enum class ScheduleKind { kConstant, kLinear, kCosine };
+struct Schedule {
+  ScheduleKind kind = ScheduleKind::kConstant;
+  std::int64_t warmup_steps = 0;
+  std::int64_t total_steps = 0;  // 0: unused (constant)
+  double min_lr = 0;
+  bool operator==(const Schedule&) const = default;
+};
+
 struct AdamW {
   double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
   double clip_norm = 1.0;  // of the global gradient norm, > 0
+  Schedule schedule{};
   bool operator==(const AdamW&) const = default;
 };
 
@@ -32,6 +44,8 @@ struct Workload {
   DType master = DType::kFloat32;             // shards, optimizer state
   BalanceScope balance_scope = BalanceScope::kSequence;
   double expert_load_cv = 0;  // coefficient of variation of the load of the experts
+  double z_loss = 0;          // coefficient of the mean squared log-sum-exp of the router's logits
+  double bias_speed = 0;      // of the router biases a step (models that have them)
   AdamW optimizer;
   std::string sha256;  // of to_json(workload).dump(-1)
 

@@ -66,9 +66,10 @@ BlockShape Costs::shape_of(const Layout& layout, const Chunks& chunks) const {
   BlockShape shape;
   shape.sequences = layout.micro_batch;
   shape.sequence_tokens = workload_.sequence_tokens;
+  shape.valid_tokens = workload_.sequence_tokens;
   shape.global_sequences = workload_.global_sequences;
-  shape.world = layout.world();
-  shape.accumulation = layout.accumulation;
+  shape.dp = layout.dp;
+  shape.micro_batches = layout.accumulation;
   shape.ep = layout.ep;
   shape.attention_query = chunks.attention_query;
   shape.loss_tokens = chunks.loss_tokens;

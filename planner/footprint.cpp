@@ -83,11 +83,15 @@ Bytes Footprints::least(const Layout& layout, const Choice& choice, const Candid
 
 const Footprints::Probe& Footprints::layer_probe(const Layout& layout, const Choice& choice,
                                                  bool recompute) {
-  return probe(layout, {0, choice.chunks.attention_query, choice.chunks.prefetch_depth}, recompute);
+  Chunks chunks = choice.chunks;
+  chunks.loss_tokens = 0;
+  return probe(layout, chunks, recompute);
 }
 
 const Footprints::Probe& Footprints::loss_probe(const Layout& layout, const Choice& choice) {
-  return probe(layout, {choice.chunks.loss_tokens, 0, choice.chunks.prefetch_depth}, false);
+  Chunks chunks = choice.chunks;
+  chunks.attention_query = 0;
+  return probe(layout, chunks, false);
 }
 
 const Footprints::Probe& Footprints::probe(const Layout& layout, const Chunks& chunks,

@@ -245,7 +245,11 @@ class Enumeration {
     for (const std::int64_t l : pins_.list("loss_tokens", loss)) {
       for (const std::int64_t q : pins_.list("attention_query", query)) {
         for (const std::int64_t p : pins_.list("prefetch_depth", {1, 2, 0})) {
-          out.push_back({l, q, p});
+          Chunks chunks;
+          chunks.loss_tokens = l;
+          chunks.attention_query = q;
+          chunks.prefetch_depth = p;
+          out.push_back(chunks);
         }
       }
     }
@@ -294,7 +298,7 @@ class Enumeration {
   void legal_recompute(const Layout& layout) {
     looked_ = true;
     for (const std::int64_t n : recompute_) {
-      const auto rule = broken_rule(layout, {{}, {n}}, 2);
+      const auto rule = broken_rule(layout, {{}, MemoryPolicy{.recompute_layers = n}}, 2);
       if (rule) ++broken_recompute_[*rule];
       if (!rule) space_.recompute.push_back(n);
     }

@@ -70,9 +70,9 @@ class Clock {
     ended_.assign(n, 0);
     done_.resize(n);
     queues_.resize(n);
-    heads_.assign(n, {0, 0, 0});
-    busy_.assign(n, {false, false, false});
-    waiting_.assign(n, {false, false, false});
+    heads_.assign(n, {});
+    busy_.assign(n, {});
+    waiting_.assign(n, {});
     for (std::size_t r = 0; r < n; ++r) {
       const Role& role = *roles_[r];
       CHECK(ranks_[r].durations.size() == role.ops.size(), "one duration an op");

@@ -237,8 +237,8 @@ Block balance_block(const Model& m, const BlockShape& s) {
   b.block.inputs.push_back(counts);
   const bool by_sequence = s.balance_scope == BalanceScope::kSequence;
   const auto group_tokens =
-      static_cast<double>(by_sequence ? s.sequence_tokens : s.tokens() * s.world);
-  const auto groups = static_cast<double>(by_sequence ? s.global_sequences : s.accumulation);
+      static_cast<double>(by_sequence ? s.valid_tokens : s.sequences * s.valid_tokens * s.dp);
+  const auto groups = static_cast<double>(by_sequence ? s.global_sequences : s.micro_batches);
   const ValueId loss = b.block.add("loss", rows_of(1), 1, stats);
   Prim& p = b.prim(PrimKind::kBalanceLoss, {prob_sum, counts}, {loss});
   p.scalar = m.balance_coefficient * static_cast<double>(m.experts) /

@@ -30,9 +30,10 @@ Lowering::Lowering(const Plan& plan) : plan_(plan) {
   const Layout& layout = plan.layout;
   shape_.sequences = layout.micro_batch;
   shape_.sequence_tokens = plan.workload.sequence_tokens;
+  shape_.valid_tokens = plan.workload.sequence_tokens;
   shape_.global_sequences = plan.workload.global_sequences;
-  shape_.world = layout.world();
-  shape_.accumulation = layout.accumulation;
+  shape_.dp = layout.dp;
+  shape_.micro_batches = layout.accumulation;
   shape_.ep = layout.ep;
   shape_.attention_query = plan.chunks.attention_query;
   shape_.loss_tokens = plan.chunks.loss_tokens;

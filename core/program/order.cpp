@@ -1,16 +1,19 @@
 // The last passes of a lowering: dependencies from operands, lifetimes from dependencies.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/program/lowering.h"
 
 namespace orrery {
 namespace {
 
+constexpr std::array<OpId, kNumLanes> kNone = {-1, -1, -1, -1, -1, -1};
+
 // Who wrote a buffer last, and who read it since: one op a lane suffices, lanes are FIFO.
 struct Use {
   OpId writer = -1;
-  std::array<OpId, kNumLanes> readers = {-1, -1, -1};
+  std::array<OpId, kNumLanes> readers = kNone;
 };
 
 std::size_t index(Lane lane) {
@@ -40,12 +43,13 @@ void assign_dependencies(Role& role) {
   OpId last_compute = -1;
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     Op& op = role.ops[i];
-    std::array<OpId, kNumLanes> latest = {-1, -1, -1};
+    std::array<OpId, kNumLanes> latest = kNone;
     const auto after = [&](OpId other) {
       if (other < 0) return;
       const Lane lane = role.ops[static_cast<std::size_t>(other)].lane;
       if (lane != op.lane) latest[index(lane)] = std::max(latest[index(lane)], other);
     };
+    for (const OpId dep : std::exchange(op.deps, {})) after(dep);
     for_reads(op, [&](BufferId b) {
       if (b >= 0) after(uses[static_cast<std::size_t>(b)].writer);
     });
@@ -66,7 +70,7 @@ void assign_dependencies(Role& role) {
       }
     });
     for_writes(op, [&](BufferId b) {
-      if (b >= 0) uses[static_cast<std::size_t>(b)] = {static_cast<OpId>(i), {-1, -1, -1}};
+      if (b >= 0) uses[static_cast<std::size_t>(b)] = {static_cast<OpId>(i), kNone};
     });
     if (op.lane == Lane::kCompute) last_compute = static_cast<OpId>(i);
   }
@@ -75,8 +79,8 @@ void assign_dependencies(Role& role) {
 std::vector<std::vector<std::int32_t>> lane_clocks(const Role& role) {
   std::vector<std::vector<std::int32_t>> clocks(role.ops.size());
   std::vector<std::int32_t> position(role.ops.size(), 0);
-  std::array<std::int32_t, kNumLanes> count = {0, 0, 0};
-  std::array<OpId, kNumLanes> previous = {-1, -1, -1};
+  std::array<std::int32_t, kNumLanes> count = {};
+  std::array<OpId, kNumLanes> previous = kNone;
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     const Op& op = role.ops[i];
     std::vector<std::int32_t> clock(kNumLanes, 0);
@@ -99,9 +103,9 @@ std::vector<std::vector<std::int32_t>> lane_clocks(const Role& role) {
 
 void assign_lifetimes(Role& role) {
   // Per buffer, how many ops of each lane must have ended before it may go.
-  std::vector<std::array<std::int32_t, kNumLanes>> needed(role.buffers.size(), {0, 0, 0});
+  std::vector<std::array<std::int32_t, kNumLanes>> needed(role.buffers.size());
   std::vector<OpId> last_use(role.buffers.size(), -1);
-  std::array<std::int32_t, kNumLanes> count = {0, 0, 0};
+  std::array<std::int32_t, kNumLanes> count = {};
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     const Op& op = role.ops[i];
     const std::int32_t ended = ++count[index(op.lane)];

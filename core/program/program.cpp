@@ -34,8 +34,18 @@ const char* name_of(Lane lane) {
       return "fsdp";
     case Lane::kEp:
       return "ep";
+    case Lane::kSp:
+      return "sp";
+    case Lane::kD2h:
+      return "d2h";
+    case Lane::kH2d:
+      return "h2d";
   }
   CHECK(false, "lane");
+}
+
+const char* name_of(MemorySpace space) {
+  return space == MemorySpace::kDevice ? "device" : "host";
 }
 
 const char* name_of(OpKind kind) {
@@ -64,6 +74,22 @@ const char* name_of(OpKind kind) {
       return "exchange_counts";
     case OpKind::kAllToAllV:
       return "all_to_all_v";
+    case OpKind::kAllToAll:
+      return "all_to_all";
+    case OpKind::kAllGatherRows:
+      return "all_gather_rows";
+    case OpKind::kReduceScatterRows:
+      return "reduce_scatter_rows";
+    case OpKind::kCopyToHost:
+      return "copy_to_host";
+    case OpKind::kCopyToDevice:
+      return "copy_to_device";
+    case OpKind::kAddLoads:
+      return "add_loads";
+    case OpKind::kUpdateBias:
+      return "update_bias";
+    case OpKind::kJoin:
+      return "join";
     case OpKind::kAccumulate:
       return "accumulate";
     case OpKind::kGradNorm:
@@ -128,6 +154,9 @@ bool is_collective(OpKind kind) {
     case OpKind::kAllReduce:
     case OpKind::kExchangeCounts:
     case OpKind::kAllToAllV:
+    case OpKind::kAllToAll:
+    case OpKind::kAllGatherRows:
+    case OpKind::kReduceScatterRows:
     case OpKind::kReduceMetrics:
       return true;
     default:
@@ -180,6 +209,14 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
       return exchange_counts_wire(n, role.route.local_experts);
     case OpKind::kAllToAllV:
       return routed_bytes(program, role, op, rank, binding);
+    case OpKind::kAllToAll: {
+      const std::int64_t bytes = buffer(op.in[0]).bytes.c0 / n * (n - 1);
+      return {bytes, bytes};
+    }
+    case OpKind::kAllGatherRows:
+      return all_gather_wire(n, buffer(op.in[0]).bytes.c0);
+    case OpKind::kReduceScatterRows:
+      return reduce_scatter_wire(n, elements(op.out[0]), size_of(buffer(op.out[0]).dtype));
     default:
       return {};
   }

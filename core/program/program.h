@@ -15,27 +15,40 @@ namespace orrery {
 enum class Phase : std::uint8_t { kData, kForward, kRecompute, kBackward, kOptimizer };
 const char* name_of(Phase phase);
 
-enum class Lane : std::uint8_t { kCompute, kFsdp, kEp };
-inline constexpr int kNumLanes = 3;
+enum class Lane : std::uint8_t { kCompute, kFsdp, kEp, kSp, kD2h, kH2d };
+inline constexpr int kNumLanes = 6;
 const char* name_of(Lane lane);
+// Lanes whose ops are collectives; the last two copy between memory spaces.
+inline constexpr Lane kNetworkLanes[] = {Lane::kFsdp, Lane::kEp, Lane::kSp};
+
+enum class MemorySpace : std::uint8_t { kDevice, kHost };
+const char* name_of(MemorySpace space);
 
 enum class OpKind : std::uint8_t {
-  kLoadBatch,        // the step's rows of tokens, from the data source (host)
-  kCountTokens,      // all-reduce of the label count over the world; host synchronisation
-  kForward,          // a block, without a tape
-  kForwardTape,      // a block, keeping what backward reads
-  kBackward,         // a block's backward
-  kForwardBackward,  // a loss block: both, its loss added to the step's metrics
-  kAllGather,        // a unit's shards -> its parameters in compute dtype
-  kUnshard,          // the same for a group of one: a cast, no communication
-  kReduceScatter,    // a unit's gradients -> the shard's, summed over the group
-  kAllReduce,        // a buffer, summed over the group, in place
-  kExchangeCounts,   // rows per expert, all-to-all; host synchronisation
-  kAllToAllV,        // rows between expert ranks; counts from the binding
-  kAccumulate,       // a micro-batch's reduced gradients added to the step's
-  kGradNorm,         // sum of squares of this rank's part, each parameter counted once in the world
-  kReduceMetrics,    // all-reduce of norm, losses and counts over the world; host synchronisation
-  kOptimizerStep,    // clip and AdamW on a unit's shard
+  kLoadBatch,          // the step's rows of tokens, from the data source (host)
+  kCountTokens,        // all-reduce of the label count over the world; host synchronisation
+  kForward,            // a block, without a tape
+  kForwardTape,        // a block, keeping what backward reads
+  kBackward,           // a block's backward
+  kForwardBackward,    // a loss block: both, its loss added to the step's metrics
+  kAllGather,          // a unit's shards -> its parameters in compute dtype
+  kUnshard,            // the same for a group of one: a cast, no communication
+  kReduceScatter,      // a unit's gradients -> the shard's, summed over the group
+  kAllReduce,          // a buffer, summed over the group, in place
+  kExchangeCounts,     // rows per expert, all-to-all; host synchronisation
+  kAllToAllV,          // rows between expert ranks; counts from the binding
+  kAllToAll,           // equal parts of a buffer between the ranks of a sequence
+  kAllGatherRows,      // rows of every rank of the expert group
+  kReduceScatterRows,  // sums of partial rows over the expert group, each rank its own
+  kCopyToHost,         // a device buffer -> a host buffer
+  kCopyToDevice,       // and back
+  kAddLoads,           // a router's counts added to the step's loads of its layer
+  kUpdateBias,         // router biases of all layers, from the loads of the world
+  kJoin,               // waits for the copies before it, so that their buffers may go
+  kAccumulate,         // a micro-batch's reduced gradients added to the step's
+  kGradNorm,       // sum of squares of this rank's part, each parameter counted once in the world
+  kReduceMetrics,  // all-reduce of norm, losses and counts over the world; host synchronisation
+  kOptimizerStep,  // clip and AdamW on a unit's shard
 };
 const char* name_of(OpKind kind);
 
@@ -60,6 +73,7 @@ using OpId = std::int32_t;
 struct Buffer {
   std::string name;
   BufferClass cls = BufferClass::kActivation;
+  MemorySpace space = MemorySpace::kDevice;
   SizeExpr bytes;
   VarBase vars;
   OpId taken_by = -1;  // -1: lives before the step
@@ -79,7 +93,9 @@ struct Op {
   Lane lane = Lane::kCompute;
   std::string path;  // "layer.12/moe/dispatch"
   std::int32_t micro_batch = 0;
-  std::int32_t chunk = 0;
+  std::int32_t chunk = 0;   // of the loss, or the part of an exchange
+  std::int32_t parts = 1;   // of the exchange that `chunk` is one of
+  std::int32_t layer = -1;  // whose parameters a block uses, in a unit of several layers
   std::int32_t block = -1;  // index into Role::blocks
   std::int32_t unit = -1;   // index into Role::units: gathered, reduced or updated
   std::int32_t group = -1;  // index into Program::groups
@@ -87,7 +103,9 @@ struct Op {
   bool host_sync = false;
   VarBase vars;
   std::int64_t row_begin = 0, row_end = 0;  // kForwardBackward: the chunk's rows
-  std::vector<OpId> deps;                   // earlier ops of the role that must have ended
+  // Earlier ops of the role that must have ended. Lowering may begin it with what operands do not
+  // show (a copy that must be over before its source goes).
+  std::vector<OpId> deps;
   // Operands, in the order that the kind expects (see below); -1 where one is absent. A buffer is
   // taken by the first op that lists it in `out`, `updates` or `metrics`.
   std::vector<BufferId> in;
@@ -102,7 +120,8 @@ struct Op {
 //   kLoadBatch        out: ids, labels of each micro-batch
 //   kCountTokens      in: labels of each micro-batch; out: label count
 //   kForward(Tape)    in: block inputs, then [received counts] where the block routes rows;
-//                     out: block outputs, then the tape (kSaved) where there is one
+//                     out: block outputs, then the tape (kSaved) where there is one. With metrics:
+//                     the output that is a loss is added to them
 //   kBackward         in: gradient of each block output; tape; saved_inputs; saved_outputs; seed of
 //                     each block input; then [received counts]; out: gradient of each block input
 //   kForwardBackward  in: block inputs, then [label count]; out: gradient of each block input.
@@ -111,7 +130,14 @@ struct Op {
 //   kReduceScatter    in: unit gradients; out: reduced shard
 //   kAllReduce        updates: the buffer
 //   kExchangeCounts   in: rows per expert (own); out: received counts [ep, local experts]
-//   kAllToAllV        in: rows, received counts; out: rows
+//   kAllToAllV        in: rows, received counts; out: rows. Of several parts, kDispatch reads and
+//                     kCombine writes the slice of its part, in order
+//   kAllToAll         in: rows, peer-major; out: rows, peer-major
+//   kAllGatherRows, kReduceScatterRows  in: rows; out: rows
+//   kCopyToHost, kCopyToDevice  in: source; out: target, or updates: a persistent target
+//   kAddLoads         in: counts; updates: loads [MoE layers, E]; row_begin: the layer's row
+//   kUpdateBias       in: loads; updates: the biases [1,E] of the MoE layers; metrics (predicate)
+//   kJoin             nothing; its deps are all it is for
 //   kAccumulate       in: reduced shard (or unit gradients); updates: the step's gradient shard
 //   kGradNorm         in: gradient shards; metrics
 //   kReduceMetrics    metrics
@@ -121,6 +147,7 @@ struct Op {
 struct Param {
   std::string name;                 // "layers.3.q_proj", unique in the model
   std::string short_name;           // "q_proj", as blocks call it
+  std::int32_t layer = -1;          // -1: of no layer
   std::vector<std::int64_t> shape;  // this rank's: experts come as [local_experts, n, k]
   bool is_norm = false;             // initialised to one; no weight decay
   bool is_expert = false;
@@ -138,12 +165,13 @@ struct Unit {
   std::int64_t numel = 0;  // unpadded
   std::int64_t shard_numel = 0;
   DType grad_dtype = DType::kFloat32;  // of the unsharded gradient and its reduce-scatter
-  BufferId shard = -1, moment1 = -1, moment2 = -1;  // persistent buffers
+  // Persistent buffers; the moments may be on the host.
+  BufferId shard = -1, moment1 = -1, moment2 = -1;
 };
 
 // A partition of the world into groups of `size` ranks at distance `stride`.
 struct Group {
-  std::string name;  // "world", "fsdp_d", "replicate_d", "ep", "fsdp_e", "replicate_e"
+  std::string name;  // "world", "fsdp_d", "replicate_d", "ep", "fsdp_e", "replicate_e", "sp"
   std::int32_t size = 1;
   std::int32_t stride = 1;
   std::int32_t index_of(std::int32_t rank) const { return (rank / stride) % size; }
@@ -153,6 +181,7 @@ struct Group {
 // Where each axis' group stands in Program::groups, in every lowered program.
 struct GroupIds {
   std::int32_t world = 0, fsdp_d = 1, replicate_d = 2, ep = 3, fsdp_e = 4, replicate_e = 5;
+  std::int32_t sp = 6;
 };
 inline constexpr GroupIds kGroupIds;
 
@@ -171,13 +200,17 @@ struct Role {
 
 // Numbers of the step that the executor needs beside the ops.
 struct StepConstants {
-  std::int32_t micro_batches = 1;  // gradient accumulation
-  std::int64_t sequences = 1;      // a micro-batch, on one rank
-  std::int64_t sequence_tokens = 1;
+  std::int32_t micro_batches = 1;    // of one rank
+  std::int64_t sequences = 1;        // a micro-batch, on one rank (or its group of sp ranks)
+  std::int64_t sequence_tokens = 1;  // padded to a multiple of sp
+  std::int64_t valid_tokens = 1;     // of a sequence, without that padding
+  std::int64_t sp = 1;
   std::int64_t global_sequences = 1;  // a step, in the world
   DType compute = DType::kFloat32;
   DType master = DType::kFloat32;
   bool balance_over_world = false;  // expert counts are summed over the world before they weigh
+  bool balance_over_sp = false;     // the same over the ranks of a sequence
+  double bias_speed = 0;            // of the router biases, a step
 };
 
 struct Program {
@@ -189,6 +222,7 @@ struct Program {
 
   const Role& role_of(std::int32_t rank) const;
   const Group& ep_group() const { return groups[static_cast<std::size_t>(kGroupIds.ep)]; }
+  const Group& sp_group() const { return groups[static_cast<std::size_t>(kGroupIds.sp)]; }
   std::uint64_t hash() const;  // of everything that is executed
 };
 

@@ -61,7 +61,7 @@ void spell(Spelling& out, const Block& block) {
 void spell(Spelling& out, const Unit& unit) {
   out.add(unit.params.size());
   for (const Param& p : unit.params) {
-    out.add(p.name, p.is_norm, p.is_expert);
+    out.add(p.name, p.layer, p.is_norm, p.is_expert);
     out.list(p.shape);
   }
   out.add(unit.shard_group, unit.replicate_group, unit.is_expert, unit.resident, unit.numel,
@@ -70,8 +70,8 @@ void spell(Spelling& out, const Unit& unit) {
 
 void spell(Spelling& out, const Op& op) {
   out.add(static_cast<std::int64_t>(op.key), op.kind, op.phase, op.lane, op.path, op.micro_batch,
-          op.chunk, op.block, op.unit, op.group, op.direction, op.host_sync, op.vars, op.row_begin,
-          op.row_end, op.metrics);
+          op.chunk, op.parts, op.layer, op.block, op.unit, op.group, op.direction, op.host_sync,
+          op.vars, op.row_begin, op.row_end, op.metrics);
   for (const auto* ids :
        {&op.deps, &op.in, &op.out, &op.units, &op.params, &op.updates, &op.frees}) {
     out.list(*ids);
@@ -84,8 +84,9 @@ std::uint64_t Program::hash() const {
   Spelling out;
   out.add(world, plan_hash, groups.size(), roles.size());
   for (const Group& g : groups) out.add(g.name, g.size, g.stride);
-  out.add(step.micro_batches, step.sequences, step.sequence_tokens, step.global_sequences,
-          step.compute, step.master, step.balance_over_world);
+  out.add(step.micro_batches, step.sequences, step.sequence_tokens, step.valid_tokens, step.sp,
+          step.global_sequences, step.compute, step.master, step.balance_over_world,
+          step.balance_over_sp, step.bias_speed);
   for (const Role& role : roles) {
     out.list(role.ranks);
     out.add(role.blocks.size(), role.units.size(), role.buffers.size(), role.ops.size(),
@@ -93,7 +94,7 @@ std::uint64_t Program::hash() const {
     for (const Block& block : role.blocks) spell(out, block);
     for (const Unit& unit : role.units) spell(out, unit);
     for (const Buffer& b : role.buffers) {
-      out.add(b.cls, b.bytes, b.vars, b.taken_by, b.freed_by, b.rows, b.cols, b.dtype);
+      out.add(b.cls, b.space, b.bytes, b.vars, b.taken_by, b.freed_by, b.rows, b.cols, b.dtype);
     }
     for (const Op& op : role.ops) spell(out, op);
   }

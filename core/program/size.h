@@ -45,8 +45,9 @@ struct SizeExpr {
   bool operator==(const SizeExpr&) const = default;
 };
 
-// The record of one (MoE layer, micro-batch) on one rank, with `ep` peers in the expert group and
-// `local_experts` resident experts:
+// The record of one part of one (MoE layer, micro-batch)'s exchange on one rank, with `ep` peers in
+// the expert group and `local_experts` resident experts in the part; the parts' records follow each
+// other:
 //   [0] rows received in all, [1..ep] rows sent to each peer, [..+ep] rows received from each peer,
 //   [..+local_experts] rows received by each local expert.
 struct RouteVars {

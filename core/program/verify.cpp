@@ -46,7 +46,7 @@ void for_shared_groups(const Program& program, Visit visit) {
         members.insert(role_of[index(rank + i * group.stride)]);
       }
       if (!seen.insert(members).second) continue;
-      for (const Lane lane : {Lane::kFsdp, Lane::kEp}) {
+      for (const Lane lane : kNetworkLanes) {
         visit(lane, static_cast<std::int32_t>(g), members);
       }
     }
@@ -147,7 +147,8 @@ void check_cycles(const Program& program, Findings& findings) {
   };
   for (std::size_t r = 0; r < program.roles.size(); ++r) {
     const Role& role = program.roles[r];
-    std::array<OpId, kNumLanes> previous = {-1, -1, -1};
+    std::array<OpId, kNumLanes> previous;
+    previous.fill(-1);
     for (std::size_t i = 0; i < role.ops.size(); ++i) {
       OpId& last = previous[static_cast<std::size_t>(role.ops[i].lane)];
       if (last >= 0) edge(first_node[r] + index(last), first_node[r] + i);

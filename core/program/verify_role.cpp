@@ -8,6 +8,8 @@
 namespace orrery {
 namespace {
 
+constexpr std::array<OpId, kNumLanes> kNone = {-1, -1, -1, -1, -1, -1};
+
 std::size_t index(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -187,8 +189,8 @@ class BufferWalk {
  private:
   struct Use {
     OpId writer = -1;
-    std::array<OpId, kNumLanes> readers = {-1, -1, -1};  // since then; lanes are FIFO
-    std::int64_t rows = 0;                               // written by slices so far
+    std::array<OpId, kNumLanes> readers = kNone;  // since then; lanes are FIFO
+    std::int64_t rows = 0;                        // written by slices so far
     bool sliced = false;
   };
 
@@ -235,7 +237,7 @@ class BufferWalk {
              "first writes " + name(role_, b) + " but is not the op that takes it");
     }
     use.writer = static_cast<OpId>(i);
-    use.readers = {-1, -1, -1};
+    use.readers = kNone;
   }
 
   const Role& role_;

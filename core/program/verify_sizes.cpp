@@ -70,6 +70,28 @@ class SizeCheck {
       case OpKind::kReduceMetrics:
         expect(op_.metrics >= 0, "the metrics");
         break;
+      case OpKind::kAllToAll:
+        scaled_rows(1);
+        break;
+      case OpKind::kAllGatherRows:
+        scaled_rows(group_size());
+        break;
+      case OpKind::kReduceScatterRows:
+        scaled_rows(-group_size());
+        break;
+      case OpKind::kCopyToHost:
+      case OpKind::kCopyToDevice:
+        copy();
+        break;
+      case OpKind::kAddLoads:
+        loads();
+        break;
+      case OpKind::kUpdateBias:
+        biases();
+        break;
+      case OpKind::kJoin:
+        expect(!op_.deps.empty(), "waits for nothing");
+        break;
     }
   }
 
@@ -255,6 +277,50 @@ class SizeCheck {
     for (std::size_t i = 0; i < 4; ++i) {
       is(op_.in, i, unit().shard_numel, program_.step.master,
          "operand " + std::to_string(i) + " of " + unit().name);
+    }
+  }
+
+  // Rows out are `factor` times the rows in, or the other way round where it is negative.
+  void scaled_rows(std::int64_t factor) {
+    const Buffer* in = buffer(op_.in, 0);
+    const Buffer* out = buffer(op_.out, 0);
+    if (in == nullptr || out == nullptr) return;
+    const std::int64_t up = std::max<std::int64_t>(1, factor);
+    const std::int64_t down = std::max<std::int64_t>(1, -factor);
+    expect(in->rows.is_constant() && out->rows.is_constant() &&
+               in->rows.c0 * up == out->rows.c0 * down && in->cols == out->cols &&
+               in->dtype == out->dtype && in->rows.c0 * up % group_size() == 0,
+           "rows in and out do not fit the group");
+  }
+
+  void copy() {
+    const Buffer* from = buffer(op_.in, 0);
+    const Buffer* to = op_.out.empty() ? buffer(op_.updates, 0) : buffer(op_.out, 0);
+    if (from == nullptr || to == nullptr) return;
+    const bool up = op_.kind == OpKind::kCopyToDevice;
+    const MemorySpace source = up ? MemorySpace::kHost : MemorySpace::kDevice;
+    const MemorySpace target = up ? MemorySpace::kDevice : MemorySpace::kHost;
+    expect(from->space == source && to->space == target, "copies between other memory spaces");
+    expect(from->bytes == to->bytes && from->dtype == to->dtype && from->cols == to->cols,
+           to->name + " is not the size of " + from->name);
+  }
+
+  void loads() {
+    const Buffer* counts = buffer(op_.in, 0);
+    const Buffer* sums = buffer(op_.updates, 0);
+    if (counts == nullptr || sums == nullptr) return;
+    expect(counts->cols == sums->cols && counts->dtype == sums->dtype && op_.row_begin >= 0 &&
+               op_.row_begin < sums->rows.c0,
+           "counts do not fit the loads of their layer");
+  }
+
+  void biases() {
+    const Buffer* sums = buffer(op_.in, 0);
+    if (sums == nullptr) return;
+    expect(sums->rows.c0 == static_cast<std::int64_t>(op_.updates.size()) && op_.metrics >= 0,
+           "a bias a row of the loads");
+    for (std::size_t i = 0; i < op_.updates.size(); ++i) {
+      is(op_.updates, i, sums->cols, sums->dtype, "a router bias");
     }
   }
 

@@ -13,11 +13,11 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <mutex>
 #include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <thread>
 
 #include "core/check.h"
