@@ -212,6 +212,7 @@ void Lowering::finish() {
   step.micro_batches = narrow(plan_.layout.accumulation);
   step.sequences = plan_.layout.micro_batch;
   step.sequence_tokens = plan_.workload.sequence_tokens;
+  step.valid_tokens = plan_.workload.sequence_tokens;
   step.global_sequences = plan_.workload.global_sequences;
   step.compute = plan_.workload.compute;
   step.master = plan_.workload.master;

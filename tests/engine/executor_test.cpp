@@ -177,7 +177,7 @@ TEST(Training, Bf16FollowsFp32) {
     SCOPED_TRACE(moe ? "moe" : "dense");
     const Outcome single = train(bytes_plan(moe, 1, DType::kFloat32), {.steps = 8});
     const Outcome half = train(bytes_plan(moe, 1, DType::kBFloat16), {.steps = 8});
-    ASSERT_EQ(half.steps.size(), 8U);
+    ASSERT_EQ(half.steps.size(), 8U) << half.errors[0];
     for (std::size_t s = 0; s < 8; ++s) {
       EXPECT_NEAR(half.steps[s].loss, single.steps[s].loss, 0.02 * single.steps[s].loss);
     }
