@@ -63,9 +63,9 @@ enum class PrimKind : std::uint8_t {
   kUnpackHeads,     // (x[W,c]) -> y[T,sp*c]: block p of T rows becomes columns [p*c, +c)
 };
 // Routing. scores s = softmax(logits), or sigmoid; choice = s + bias. With groups > 1 a group's
-// score is the sum of its two best choices and choices outside the best top_groups groups count as
-// zero (DeepSeek-V3, arXiv 2412.19437). The k best choices are taken, of equals the lower expert;
-// weights = s there, divided by their sum where `normalize` (plus 1e-20 for sigmoid), times
+// score is the sum of its two best choices and only the best top_groups groups are chosen from
+// (DeepSeek-V3, arXiv 2412.19437). The k best choices are taken, of equals the lower expert or
+// group; weights = s there, divided by their sum where `normalize` (plus 1e-20 for sigmoid), times
 // `scalar` (0: one). prob_sum sums p = s, or s / sum(s) for sigmoid. Rows whose position (that of
 // the row in its sequence, plus BlockContext::first_position) is valid_tokens or more enter neither
 // prob_sum nor counts nor kZLoss, where valid_tokens > 0.
