@@ -23,8 +23,9 @@ struct Slot {
   std::int32_t parts_due = 0;  // of an exchange that writes it in parts: those not yet posted
 };
 
-// What the step's metrics hold, and a last one that is one only once the whole world is in them.
-enum Metric : std::size_t { kLoss, kBalance, kZ, kSquaredNorm, kWorldCheck, kNumMetrics };
+// The places of kNumMetrics.
+enum Metric : std::size_t { kLoss, kBalance, kZ, kSquaredNorm, kWorldCheck };
+static_assert(kWorldCheck + 1 == kNumMetrics);
 
 // Where a block's parameter stands in the flat storage of one of its op's units.
 struct ParamPlace {
