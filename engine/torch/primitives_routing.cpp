@@ -55,15 +55,15 @@ struct Highest {
   void of(const at::Tensor& x) { at::max_out(value, index, x, 1, true); }
 };
 
-// Choices outside the best groups become zero. A group's score is the sum of its two best choices:
-// DeepSeek-V3 (2412.19437), section 2.1.2.
+// Choices outside the best groups are never taken. A group's score is the sum of its two best
+// choices: DeepSeek-V3 (2412.19437), section 2.1.2.
 void limit_groups(const Prim& prim, const at::Tensor& choice) {
   const std::int64_t rows = choice.size(0), groups = prim.groups, n = prim.experts / groups;
   const at::Tensor by_group = choice.view({rows * groups, n});
   Highest first(by_group);
   first.of(by_group);
   const at::Tensor scores = first.value.clone();
-  if (n > 1) {
+  {
     const at::Tensor second = scratch(choice, {rows * groups, 1}, choice.scalar_type());
     by_group.scatter_(1, first.index, kNever);
     amax_to(second, by_group, 1, true);
@@ -78,7 +78,7 @@ void limit_groups(const Prim& prim, const at::Tensor& choice) {
     out.scatter_(1, best.index, false);
     left.scatter_(1, best.index, kNever);
   }
-  choice.view({rows, groups, n}).masked_fill_(out.unsqueeze(2), 0);
+  choice.view({rows, groups, n}).masked_fill_(out.unsqueeze(2), kNever);
 }
 
 // The k best choices of each row, best first; of equals the lower expert first: k passes of max(),
