@@ -4,14 +4,15 @@
 #include <algorithm>
 
 #include "core/check.h"
-#include "core/models/qwen3.h"
+#include "core/models/decoder.h"
 
 namespace orrery {
 namespace {
 
 constexpr Family kFamilies[] = {
-    {"qwen3", qwen3_blocks, qwen3_units},
-    {"qwen3_moe", qwen3_blocks, qwen3_units},
+    {"qwen3", decoder_blocks, decoder_units},
+    {"qwen3_moe", decoder_blocks, decoder_units},
+    {"dots1", decoder_blocks, decoder_units},
 };
 
 }  // namespace
@@ -24,8 +25,8 @@ const Family& family_of(const Model& model) {
 }
 
 DType gradient_dtype(const Model& model, const BlockShape& shape, const std::string& unit) {
-  const bool many_uses =
-      (unit == "head" && loss_chunks(shape) > 1) || (unit == "embed" && model.tied_head);
+  const bool many_uses = shape.domino > 1 || (unit == "head" && loss_chunks(shape) > 1) ||
+                         (unit == "embed" && model.tied_head);
   return many_uses ? shape.master : shape.compute;
 }
 
