@@ -89,13 +89,13 @@ std::int64_t Workload::pairs_per_sequence() const {
 }
 
 // With t = step + 1, w warm-up steps, T steps in all and x = (t - w) / (T - w):
-//   t < w: lr t / w;  then, linear: min + (lr - min) (1 - x);
+//   t <= w: lr t / w;  then, linear: min + (lr - min) (1 - x);
 //   cosine: min + (lr - min) (1 + cos(pi x)) / 2;  t >= T: min.
 double learning_rate(const AdamW& optimizer, std::int64_t step) {
   const Schedule& schedule = optimizer.schedule;
   CHECK(step >= 0, "steps are counted from zero");
   const std::int64_t t = step + 1, warmup = schedule.warmup_steps, total = schedule.total_steps;
-  if (t < warmup) {
+  if (t <= warmup) {
     return optimizer.lr * (static_cast<double>(t) / static_cast<double>(warmup));
   }
   if (schedule.kind == ScheduleKind::kConstant || total <= 0) return optimizer.lr;

@@ -246,20 +246,19 @@ TEST(ExecutorOps, CopiesBetweenMemorySpaces) {
   EXPECT_EQ(left.numbers("before", 1), left.numbers("ids", 0));
   EXPECT_TRUE(left.events.collectives.empty());
   EXPECT_EQ(left.events.spans.size(), 2 * program.roles[0].ops.size());
-  for (const StepResult& step : left.steps) {
-    EXPECT_EQ(step.host_peak_bytes, 2 * kBytes);
-    EXPECT_EQ(step.peak_bytes, 4 * kBytes);  // ids, labels, back, before
-  }
+  // Of the first step: this test holds on to its tensors, and the second would count them.
+  EXPECT_EQ(left.steps[0].host_peak_bytes, 2 * kBytes);
+  EXPECT_EQ(left.steps[0].peak_bytes, 4 * kBytes);  // ids, labels, back, before
   std::int64_t peaks = 0, balance = 0;
   for (const PeakEvent& peak : left.events.peaks) {
-    if (peak.cls != kHostClass) continue;
+    if (peak.cls != kHostClass || peak.step != 0) continue;
     ++peaks;
     EXPECT_EQ(peak.bytes, 2 * kBytes);
   }
   for (const AllocEvent& alloc : left.events.allocs) {
     if (alloc.cls == kHostClass) balance += alloc.delta;
   }
-  EXPECT_EQ(peaks, 2);
+  EXPECT_EQ(peaks, 1);
   EXPECT_EQ(balance, kBytes) << "what lives on was taken before the first step";
 
   for (std::int32_t op = 1; op < 6; ++op) {
@@ -449,7 +448,8 @@ TEST(ExecutorOps, BiasesFollowTheLoadsOfTheWorld) {
   update.metrics = metrics;
   const Program program = made.program();
   const auto poison = [](std::int32_t rank, std::int32_t step, const Op& op, const at::Tensor& t) {
-    if (op.kind == OpKind::kGradNorm && rank == 1 && step == 2) {
+    const bool gradient = op.kind == OpKind::kGradNorm && t.scalar_type() == at::kFloat;
+    if (gradient && rank == 1 && step == 2) {
       t.data_ptr<float>()[0] = std::numeric_limits<float>::quiet_NaN();
     }
   };

@@ -59,6 +59,12 @@ std::vector<Case> cases() {
   const Model moe = bytes_moe(), dense = bytes_dense();
   Layout dense2 = layout_of(1, 2, 1, 1, 2), dense4 = layout_of(1, 4, 1, 1, 1);
   dense2.replicate_e = dense4.replicate_e = 1;
+  Layout shared = layout_of(1, 4, 2, 2), gathered = layout_of(2, 2, 4, 1);
+  shared.sp = 2;
+  gathered.dispatcher = "all_gather";
+  const auto with = [](const Layout& l, const Chunks& c, const MemoryPolicy& p) {
+    return make_plan(bytes_moe(), l, c, p, f32, kTokens, kSequences);
+  };
   return {
       {"two ranks, dense, fsdp", make(dense, dense2, {0, 0, 1}, 0, f32)},
       {"two ranks, ep, replicated", make(moe, layout_of(2, 1, 2, 1, 4), {0, 0, 1}, 0, f32)},
@@ -68,6 +74,9 @@ std::vector<Case> cases() {
        make(moe, layout_of(1, 4, 4, 1, 1), {0, 0, 1}, 0, f32, BalanceScope::kMicrobatchGlobal)},
       {"four ranks, ep 2 x fsdp 2, recompute, chunks",
        make(moe, layout_of(2, 2, 2, 2, 1), {24, 8, 1}, 2, bf16)},
+      {"four ranks, sp 2, ep 2 in parts, domino, swap, host",
+       with(shared, {0, 0, 1, 2, 2, 2}, {1, 0, 0, 2, 1, 1, 0, true})},
+      {"four ranks, all-gather, keep", with(gathered, {}, {0, 1, 1, 0, 0, 1, 1})},
   };
 }
 
