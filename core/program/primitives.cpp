@@ -146,30 +146,36 @@ PrimMemory z_loss_memory(const Sizes& s) {
   return {{}, bytes(scratch + 2 * rows * s.st), bytes((s.mixed ? scratch : 0) + rows * s.st)};
 }
 
-// Keys of the slots, sorted, and where they were.
+// Which slots are local (two bytes each); the local ones, their experts, these sorted, and where
+// they were.
 PrimMemory select_sort_memory(const Sizes& s) {
-  return {{}, s.x.rows * (s.x.cols * 3 * 8), {}};
+  return {{}, (s.out(0).rows * 32).plus(s.x.rows.c0 * s.x.cols * 2), {}};
 }
 
-// Sums over the local slots of a slice of G rows: row by slot (and its transpose); of a slice the
-// index and the factor, which is zero where there is no row; gathered rows, widened, and the sum.
-SizeExpr slot_sum_temp(const Sizes& s, const Value& y) {
-  const std::int64_t rows = slice_rows(y.rows, y.cols);
-  const std::int64_t slice = rows * y.cols * (s.mixed ? s.es + 2 * s.st : s.es);
-  return (y.rows * (2 * s.prim.top_k * 8)).plus(slice + rows * (8 + 2 * s.st));
+// A slice of rows in the compute dtype, and two in the statistics' where that is another.
+std::int64_t row_slices(const Sizes& s, const Value& y) {
+  return slice_rows(y.rows, y.cols) * y.cols * (s.mixed ? s.es + 2 * s.st : s.es);
+}
+
+// Sums over the local slots of a slice of G rows: for each of R rows where it comes from, its token
+// and its weight, if any; gathered rows, widened, the sum, and the weights widened.
+SizeExpr slot_sum_temp(const Sizes& s, SizeExpr rows, const Value& y, bool weighted) {
+  const std::int64_t factors = weighted && s.mixed ? slice_rows(y.rows, y.cols) * s.st : 0;
+  return (rows * (16 + (weighted ? s.es : 0))).plus(row_slices(s, y) + factors);
 }
 
 // Forward: the token of each row.
 PrimMemory select_rows_memory(const Sizes& s) {
-  return {{}, s.out(0).rows * 8, slot_sum_temp(s, s.x)};
+  const SizeExpr rows = s.out(0).rows;
+  return {{}, rows * 8, slot_sum_temp(s, rows, s.x, false)};
 }
 
-// Backward: token and weight of each row; by slices of R rows: the gathered gradient, which becomes
-// the product with the row (both widened where they must be), and its sums.
+// Backward: the token of each row; by slices of rows the gathered gradient, which becomes the
+// product with the row (both widened where they must be), and its sums.
 PrimMemory spread_rows_memory(const Sizes& s) {
-  const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
-  const std::int64_t slice = rows * s.x.cols * (s.mixed ? s.es + 2 * s.st : s.es) + rows * s.st;
-  return {{}, slot_sum_temp(s, s.out(0)), (s.x.rows * (8 + s.es)).plus(slice)};
+  const Value& y = s.out(0);
+  const std::int64_t dots = slice_rows(y.rows, y.cols) * (s.mixed ? s.st + s.es : s.st);
+  return {{}, slot_sum_temp(s, s.x.rows, y, true), (s.x.rows * 8).plus(row_slices(s, y) + dots)};
 }
 
 // Only repeated key and value heads in another dtype than the statistics' need temporaries: one

@@ -95,6 +95,22 @@ Plan plan_of(Model model, const Layout& layout) {
   return plan;
 }
 
+// The same sizes as dots.llm1: sigmoid routing in groups with a bias, shared experts.
+void make_dots1(Draw& draw, Model& m) {
+  m.model_type = "dots1";
+  const std::int64_t dense = draw.between(0, m.layers - 1);
+  for (std::int64_t i = 0; i < m.layers; ++i) {
+    m.moe_layer[static_cast<std::size_t>(i)] = i >= dense;
+  }
+  m.sigmoid_router = m.router_bias = true;
+  m.expert_groups = draw.between(1, 2);
+  const std::int64_t each = m.experts / m.expert_groups;
+  const std::int64_t least = (m.top_k + each - 1) / each;
+  m.top_groups = draw.between(least, m.expert_groups);
+  m.routed_scale = 1.5;
+  m.shared_ffn = m.moe_ffn * draw.between(0, 2);
+}
+
 // Heads, sequences and experts that the axis of a shared sequence and the parts divide.
 void draw_mechanisms(Draw& draw, Plan& plan) {
   Model& m = plan.model;
@@ -122,6 +138,7 @@ void draw_mechanisms(Draw& draw, Plan& plan) {
   p.keep_layers = draw.coin() ? draw.between(0, m.layers) : 0;
   p.host_optimizer = draw.coin();
   plan.workload.z_loss = m.is_moe() && draw.coin() ? 0.01 : 0;
+  plan.workload.bias_speed = m.router_bias && draw.coin() ? 0.001 : 0;
 }
 
 }  // namespace
@@ -247,6 +264,7 @@ Plan random_mechanism_plan(std::uint64_t seed, std::int64_t largest_world) {
   Plan plan;
   plan.model = random_model(draw);
   plan.model.heads *= draw.between(1, 2);
+  if (plan.model.is_moe() && draw.coin()) make_dots1(draw, plan.model);
   do {
     plan.layout = random_layout(draw, plan.model);
   } while (plan.layout.world() > largest_world);
