@@ -75,7 +75,7 @@ void add_memory_events(const RankInput& input, const std::vector<OpTimes>& times
   const Role& role = *input.role;
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
     const Buffer& buffer = role.buffers[b];
-    if (buffer.taken_by < 0) continue;
+    if (buffer.taken_by < 0 || buffer.space == MemorySpace::kHost) continue;
     const std::int64_t bytes = buffer.bytes.eval(input.binding.values, buffer.vars);
     const auto cls = static_cast<std::int32_t>(buffer.cls);
     events.allocs.push_back({input.rank, 0, buffer.taken_by, cls,
@@ -155,6 +155,7 @@ Result<Simulation> simulate(const Plan& plan, const Program& program, const Opti
       s.peak_rank = inputs[r].rank;
       s.at_peak = memory_rows(timeline.at_peak);
     }
+    s.host_peak = std::max(s.host_peak, Bytes(timeline.host_peak));
     for (std::size_t c = 0; c < class_peaks.size(); ++c) {
       class_peaks[c] = std::max(class_peaks[c], timeline.class_peaks[c]);
     }

@@ -17,6 +17,29 @@ constexpr Family kFamilies[] = {
 
 }  // namespace
 
+BlockShape block_shape(const Plan& plan) {
+  const Layout& layout = plan.layout;
+  BlockShape s;
+  s.sequences = layout.micro_batch;
+  s.valid_tokens = plan.workload.sequence_tokens;
+  s.sequence_tokens = (s.valid_tokens + layout.sp - 1) / layout.sp * layout.sp;
+  s.global_sequences = plan.workload.global_sequences;
+  s.dp = layout.dp;
+  s.micro_batches = layout.accumulation * plan.chunks.domino;
+  s.sp = layout.sp;
+  s.ep = layout.ep;
+  s.exchange_parts = plan.chunks.exchange_parts;
+  s.gather_dispatch = layout.dispatcher == "all_gather";
+  s.domino = plan.chunks.domino;
+  s.attention_query = plan.chunks.attention_query;
+  s.loss_tokens = plan.chunks.loss_tokens;
+  s.compute = plan.workload.compute;
+  s.master = plan.workload.master;
+  s.balance_scope = plan.workload.balance_scope;
+  s.z_loss = plan.workload.z_loss;
+  return s;
+}
+
 const Family& family_of(const Model& model) {
   const Family* found = std::find_if(std::begin(kFamilies), std::end(kFamilies),
                                      [&](auto& f) { return model.model_type == f.model_type; });
