@@ -59,7 +59,7 @@ void Lowering::host_optimizer() {
     BufferId on_device[2];
     for (std::int32_t i = 0; i < 2; ++i) {
       const BufferId host = i == 0 ? unit.moment1 : unit.moment2;
-      const std::string path = unit.name + "/moments";
+      const std::string path = unit.name + "/moments/load";
       on_device[i] = buffer(path + (i == 0 ? "/1" : "/2"), BufferClass::kCommunication,
                             at(host).rows, 1, at(host).dtype);
       copy(OpKind::kCopyToDevice, Phase::kOptimizer, path, m, host, on_device[i], i);
@@ -74,7 +74,7 @@ void Lowering::host_optimizer() {
     optimizer_step(u, moment1, moment2);
     const Unit unit = role_.units[static_cast<std::size_t>(u)];
     for (std::int32_t i = 0; i < 2; ++i) {
-      going.push_back(copy(OpKind::kCopyToHost, Phase::kOptimizer, unit.name + "/moments", m,
+      going.push_back(copy(OpKind::kCopyToHost, Phase::kOptimizer, unit.name + "/moments/store", m,
                            i == 0 ? moment1 : moment2, i == 0 ? unit.moment1 : unit.moment2, i));
     }
   }

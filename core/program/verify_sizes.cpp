@@ -178,7 +178,8 @@ class SizeCheck {
   // Blocks that work on routed rows have the received counts as operand `i`, others end there.
   void received(const Block& block, std::size_t i) {
     const bool routes = std::any_of(block.prims.begin(), block.prims.end(), [](const Prim& p) {
-      return p.kind == PrimKind::kGroupedLinear || p.kind == PrimKind::kToExpertMajor;
+      return p.kind == PrimKind::kGroupedLinear || p.kind == PrimKind::kToExpertMajor ||
+             p.kind == PrimKind::kSelectSort;
     });
     expect(op_.in.size() == i + (routes ? 1 : 0), "operands of block " + block.name);
     if (routes) {

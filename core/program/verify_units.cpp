@@ -1,10 +1,9 @@
 // Checks of one role: what happens to parameters and gradients. Every use of a unit finds its own
 // parameters, every contribution to a gradient is reduced, accumulated, summed over the replicas
-// and measured before the one optimizer step, and every forward has its backward.
+// and measured before the one optimizer step.
 #include <map>
 #include <set>
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include "core/program/verify_checks.h"
@@ -252,67 +251,10 @@ class UnitWalk {
   std::set<BufferId> updated_, written_;
 };
 
-// What `made` had as operand v of its block, as input or as output.
-BufferId operand(const Block& block, const Op& made, ValueId v) {
-  for (std::size_t i = 0; i < block.inputs.size(); ++i) {
-    if (block.inputs[i] == v) return at(made.in, i);
-  }
-  for (std::size_t i = 0; i < block.outputs.size(); ++i) {
-    if (block.outputs[i] == v) return at(made.out, i);
-  }
-  return -1;
-}
-
-// `made` wrote the tape that `op` reads: the values kept beside it are the ones of that run.
-void check_tape(const Role& role, const Op& made, const Op& op, Findings& findings) {
-  if (made.path != op.path || made.micro_batch != op.micro_batch || made.chunk != op.chunk ||
-      made.block != op.block) {
-    report(findings, role, &op, "wrong_operand", "reads the tape of " + made.path);
-    return;
-  }
-  const Block& block = role.blocks[index(op.block)];
-  std::size_t i = block.outputs.size() + 1;
-  for (const auto* list : {&block.saved_inputs, &block.saved_outputs}) {
-    for (const ValueId v : *list) {
-      if (at(op.in, i++) == operand(block, made, v)) continue;
-      report(findings, role, &op, "wrong_operand",
-             "its " + block.values[index(v)].name + " is not the one that forward made");
-    }
-  }
-}
-
 }  // namespace
 
 void check_units(const Program& program, const Role& role, Findings& findings) {
   UnitWalk(program, role, findings).run();
-}
-
-void check_backward(const Role& role, Findings& findings) {
-  using Run = std::tuple<std::string, std::int32_t, std::int32_t>;  // path, micro-batch, part
-  std::map<Run, std::pair<int, int>> runs;                          // forward, backward
-  std::map<BufferId, const Op*> tapes;
-  std::map<BufferId, int> read;
-  for (const Op& op : role.ops) {
-    const bool forward = op.kind == OpKind::kForward || op.kind == OpKind::kForwardTape;
-    if (forward && op.phase == Phase::kForward) ++runs[{op.path, op.micro_batch, op.chunk}].first;
-    if (op.kind == OpKind::kForwardTape && !op.out.empty()) tapes[op.out.back()] = &op;
-    if (op.kind != OpKind::kBackward) continue;
-    ++runs[{op.path, op.micro_batch, op.chunk}].second;
-    const BufferId tape = at(op.in, role.blocks[index(op.block)].outputs.size());
-    ++read[tape];
-    const auto made = tapes.find(tape);
-    if (made != tapes.end()) check_tape(role, *made->second, op, findings);
-  }
-  for (const auto& [run, counts] : runs) {
-    if (counts.first == 1 && counts.second == 1) continue;
-    report(findings, role, nullptr, "missing_backward",
-           std::get<0>(run) + " of micro-batch " + std::to_string(std::get<1>(run)) +
-               " runs forward " + std::to_string(counts.first) + " times, backward " +
-               std::to_string(counts.second));
-  }
-  for (const auto& [tape, op] : tapes) {
-    if (read[tape] != 1) report(findings, role, op, "missing_backward", "its tape is not read");
-  }
 }
 
 }  // namespace orrery
