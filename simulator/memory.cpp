@@ -17,7 +17,7 @@ class Workspaces {
   Workspaces(const Role& role, const std::vector<std::int64_t>& binding)
       : role_(role), binding_(binding) {}
   std::int64_t of(const Op& op) {
-    if (op.block < 0) return 0;
+    if (op.block < 0) return workspace_bytes(role_, op, binding_);
     const Block& block = role_.blocks[static_cast<std::size_t>(op.block)];
     const bool seeded = op.kind == OpKind::kBackward && !seeded_inputs(block, op).empty();
     const std::int32_t record = depends_on_routing(block) ? op.vars.route : -1;

@@ -224,6 +224,11 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
 
 std::int64_t workspace_bytes(const Role& role, const Op& op,
                              const std::vector<std::int64_t>& binding) {
+  if (op.kind == OpKind::kAccumulate) {
+    const Unit& unit = role.units[static_cast<std::size_t>(op.unit)];
+    const DType sum = role.buffers[static_cast<std::size_t>(op.updates[0])].dtype;
+    return unit.grad_dtype == sum ? 0 : std::min(unit.shard_numel, kSumSlice) * size_of(sum);
+  }
   if (op.block < 0) return 0;
   const Block& block = role.blocks[static_cast<std::size_t>(op.block)];
   switch (op.kind) {

@@ -255,6 +255,9 @@ bool is_loss_output(const Block& block, ValueId v);
 // The block outputs, losses aside, that a kBackward op has no gradient of.
 std::vector<ValueId> absent_outputs(const Block& block, const Op& op);
 
+// Elements of a gradient that are converted at a time where its sum has another dtype.
+inline constexpr std::int64_t kSumSlice = 16 * 1024;
+
 // Bytes an op adds beyond its buffers at its worst moment (a block's temporaries). Negative where a
 // backward drops more of its tape than it needs for temporaries by then.
 std::int64_t workspace_bytes(const Role& role, const Op& op,

@@ -11,9 +11,6 @@
 namespace orrery::engine {
 namespace {
 
-// Elements converted at a time where dtypes differ: 64 KiB of fp32.
-constexpr std::int64_t kSlice = 16 * 1024;
-
 void add_into(at::Tensor& sum, const at::Tensor& part) {
   at::Tensor to = sum.view(-1);
   const at::Tensor from = part.view(-1);
@@ -21,8 +18,8 @@ void add_into(at::Tensor& sum, const at::Tensor& part) {
     to.add_(from);
     return;
   }
-  for (std::int64_t i = 0; i < to.numel(); i += kSlice) {
-    const std::int64_t n = std::min(kSlice, to.numel() - i);
+  for (std::int64_t i = 0; i < to.numel(); i += kSumSlice) {
+    const std::int64_t n = std::min(kSumSlice, to.numel() - i);
     to.narrow(0, i, n).add_(from.narrow(0, i, n).to(to.scalar_type()));
   }
 }
