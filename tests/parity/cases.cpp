@@ -38,6 +38,32 @@ Model tiny_moe(bool first_dense) {
   return model;
 }
 
+Model tiny_dots() {
+  Model model = tiny_moe(true);
+  model.name = "tiny-dots";
+  model.model_type = "dots1";
+  model.experts = 8;
+  model.top_k = 3;
+  model.sigmoid_router = model.router_bias = true;
+  model.expert_groups = 4;
+  model.top_groups = 2;
+  model.routed_scale = 2.5;
+  model.shared_ffn = 2 * model.moe_ffn;
+  return model;
+}
+
+Parameters random_biases(const Model& model, std::uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<double> normal(-0.4, 0.4);
+  Parameters biases;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    if (!model.moe_layer[static_cast<std::size_t>(layer)]) continue;
+    std::vector<double>& bias = biases["layers." + std::to_string(layer) + ".router_bias"];
+    for (std::int64_t e = 0; e < model.experts; ++e) bias.push_back(normal(generator));
+  }
+  return biases;
+}
+
 Parameters random_parameters(const Model& model, std::uint64_t seed, double scale) {
   std::mt19937_64 generator(seed);
   std::normal_distribution<double> normal(0, scale);

@@ -108,6 +108,24 @@ void expect_same_peaks(const TraceEvents& run, const TraceEvents& sim, std::int3
   }
 }
 
+void expect_peaks_within(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank,
+                         double all, double one_class) {
+  std::map<std::int32_t, std::int64_t> simulated;
+  for (const PeakEvent& p : sim.peaks) {
+    if (p.rank == rank) simulated[p.cls] = p.bytes;
+  }
+  ASSERT_EQ(run.peaks.size(), simulated.size());
+  for (const PeakEvent& p : run.peaks) {
+    const auto expected = static_cast<double>(simulated[p.cls]);
+    // Of small tensors, what a block declares as its workspace holds within some KiB.
+    const bool workspace = p.cls == static_cast<std::int32_t>(BufferClass::kWorkspace);
+    const double slack = (p.cls < 0 ? all : one_class) * expected;
+    EXPECT_NEAR(static_cast<double>(p.bytes), expected,
+                workspace ? std::max(slack, 16.0 * 1024) : slack)
+        << "rank " << rank << " class " << p.cls;
+  }
+}
+
 int empty_experts(const Binding& binding, const Role& role) {
   int empty = 0;
   for (std::int32_t v = 0; v < role.num_vars; ++v) {

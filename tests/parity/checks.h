@@ -21,6 +21,9 @@ void expect_same_structure(const TraceEvents& run, const TraceEvents& sim, std::
 int expect_same_bytes(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank,
                       const Role& role);
 void expect_same_peaks(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank);
+// The peak of all memory within a share of the simulated, the peak of each class within another.
+void expect_peaks_within(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank,
+                         double all, double one_class);
 
 // Experts of the rank that got no row, over all layers and micro-batches.
 int empty_experts(const Binding& binding, const Role& role);

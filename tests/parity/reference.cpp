@@ -26,6 +26,7 @@ void check_model(const Model& model) {
   CHECK(model.kv_heads > 0 && model.heads % model.kv_heads == 0, "heads over kv_heads");
   CHECK(model.head_dim % 2 == 0, "odd head_dim");
   CHECK(model.top_k <= model.experts, "top_k above experts");
+  CHECK(model.experts % model.expert_groups == 0, "experts over groups");
 }
 
 void check_parameters(const Model& model, const Parameters& parameters) {
@@ -59,6 +60,8 @@ Rows make_rows(const Model& model, const Batch& batch, const Options& options) {
   Rows rows;
   rows.attention = {model.heads, model.kv_heads, model.head_dim, {}};
   rows.balance_coefficient = options.balance ? model.balance_coefficient : 0;
+  rows.z_loss = options.z_loss;
+  rows.biases = &options.biases;
   for (std::int64_t s = 0; s < batch.sequences; ++s) {
     std::int64_t group = s;
     if (options.scope == BalanceScope::kMicrobatchGlobal) {
@@ -106,6 +109,11 @@ std::map<std::string, std::vector<std::int64_t>> shapes(const Model& model) {
       result[prefix + "experts.gate_proj"] = {model.experts, model.moe_ffn, hidden};
       result[prefix + "experts.up_proj"] = {model.experts, model.moe_ffn, hidden};
       result[prefix + "experts.down_proj"] = {model.experts, hidden, model.moe_ffn};
+      if (model.shared_ffn > 0) {
+        result[prefix + "shared.gate_proj"] = {model.shared_ffn, hidden};
+        result[prefix + "shared.up_proj"] = {model.shared_ffn, hidden};
+        result[prefix + "shared.down_proj"] = {hidden, model.shared_ffn};
+      }
     } else {
       result[prefix + "gate_proj"] = {model.ffn, hidden};
       result[prefix + "up_proj"] = {model.ffn, hidden};
@@ -137,7 +145,13 @@ Output run(const Model& model, const Parameters& parameters, const Batch& batch,
     states.push_back(layer_forward({model, parameters, layer}, rows, x));
     x = states.back().y;
     out.balance_loss += states.back().balance_loss;
-    if (is_moe_layer(model, layer)) out.routing.push_back(states.back().experts);
+    out.z_loss += states.back().z_loss;
+    if (!is_moe_layer(model, layer)) continue;
+    out.routing.emplace_back();
+    for (const Route& route : states.back().routes) {
+      out.routing.back().insert(out.routing.back().end(), route.experts.begin(),
+                                route.experts.end());
+    }
   }
   const Vector normed = rms_norm(x, parameters.at("final_norm"), model.rms_eps);
   out.logits = linear(normed, head, hidden);
@@ -163,6 +177,23 @@ Output run(const Model& model, const Parameters& parameters, const Batch& batch,
   }
   out.grad_norm = std::sqrt(squares);
   return out;
+}
+
+void update_biases(const Model& model, const std::vector<std::vector<std::int64_t>>& routing,
+                   double speed, Parameters& biases) {
+  std::size_t sparse = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    if (!is_moe_layer(model, layer)) continue;
+    const std::vector<std::int64_t>& picks = routing[sparse++];
+    Vector& bias = biases["layers." + std::to_string(layer) + ".router_bias"];
+    bias.resize(static_cast<std::size_t>(model.experts), 0);
+    const double mean = static_cast<double>(picks.size()) / static_cast<double>(model.experts);
+    for (std::int64_t e = 0; e < model.experts; ++e) {
+      const auto load = static_cast<double>(std::count(picks.begin(), picks.end(), e));
+      if (load < mean) bias[e] += speed;
+      if (load > mean) bias[e] -= speed;
+    }
+  }
 }
 
 void adamw(Parameters& parameters, AdamState& state, const Parameters& grads, const AdamW& hyper,

@@ -1,14 +1,15 @@
 // One transformer layer of the reference, forward and backward.
 #include "tests/parity/reference_layer.h"
 
-#include <algorithm>
-#include <numeric>
-
 namespace orrery::reference {
 namespace {
 
 SwiGlu dense_weights(const LayerWeights& w) {
   return {w("gate_proj"), w("up_proj"), w("down_proj")};
+}
+
+SwiGlu shared_weights(const LayerWeights& w) {
+  return {w("shared.gate_proj"), w("shared.up_proj"), w("shared.down_proj")};
 }
 
 SwiGlu expert_weights(const LayerWeights& w, std::int64_t expert) {
@@ -33,38 +34,28 @@ double balance_factor(const Model& model, const Rows& rows, std::int64_t group) 
           static_cast<double>(rows.group_tokens.size()));
 }
 
-// Fills probs, experts and weights: softmax over all experts, the k most probable (ties go to the
-// lower index), and their probabilities, divided by their sum if the model says so.
-void route(const LayerWeights& w, LayerState& s) {
-  const std::int64_t experts = w.model.experts, k = w.model.top_k;
+void route(const LayerWeights& w, const Rows& rows, LayerState& s) {
+  const std::int64_t experts = w.model.experts;
   const Vector logits = linear(s.n2, w("router"), w.model.hidden);
+  const auto bias = rows.biases->find(w.name("router_bias"));
+  const Vector none(static_cast<std::size_t>(experts), 0);
   for (std::size_t at = 0; at < logits.size(); at += static_cast<std::size_t>(experts)) {
-    const Vector p = softmax(Values(logits).subspan(at, experts));
-    std::vector<std::int64_t> order(p.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&p](auto a, auto b) { return p[a] > p[b]; });
-    double sum = 0;
-    for (std::int64_t j = 0; j < k; ++j) sum += p[order[j]];
-    for (std::int64_t j = 0; j < k; ++j) {
-      s.experts.push_back(order[j]);
-      s.weights.push_back(w.model.norm_topk ? p[order[j]] / sum : p[order[j]]);
-    }
-    s.probs.insert(s.probs.end(), p.begin(), p.end());
+    s.routes.push_back(route_token(w.model, Values(logits).subspan(at, experts),
+                                   bias == rows.biases->end() ? none : bias->second));
+  }
+  for (const Route& r : s.routes) {
+    s.z_loss += rows.z_loss * r.log_sum * r.log_sum / static_cast<double>(s.routes.size());
   }
 }
 
 void balance(const Model& model, const Rows& rows, LayerState& s) {
-  const std::int64_t experts = model.experts, k = model.top_k;
+  const std::int64_t experts = model.experts;
   s.picks.assign(rows.group_tokens.size() * static_cast<std::size_t>(experts), 0);
   Vector sums(s.picks.size());
-  for (std::size_t r = 0; r < rows.group.size(); ++r) {
-    const auto n = static_cast<std::int64_t>(r);
-    for (std::int64_t j = 0; j < k; ++j) {
-      s.picks[rows.group[n] * experts + s.experts[n * k + j]] += 1;
-    }
-    for (std::int64_t e = 0; e < experts; ++e) {
-      sums[rows.group[n] * experts + e] += s.probs[n * experts + e];
-    }
+  for (std::size_t n = 0; n < rows.group.size(); ++n) {
+    const std::int64_t first = rows.group[n] * experts;
+    for (const std::int64_t e : s.routes[n].experts) s.picks[first + e] += 1;
+    for (std::int64_t e = 0; e < experts; ++e) sums[first + e] += s.routes[n].probs[e];
   }
   for (std::size_t i = 0; i < sums.size(); ++i) {
     const auto group = static_cast<std::int64_t>(i) / experts;
@@ -73,66 +64,70 @@ void balance(const Model& model, const Rows& rows, LayerState& s) {
 }
 
 Vector moe_forward(const LayerWeights& w, const Rows& rows, LayerState& s) {
-  const std::int64_t hidden = w.model.hidden, k = w.model.top_k;
-  route(w, s);
+  const std::int64_t hidden = w.model.hidden;
+  route(w, rows, s);
   balance(w.model, rows, s);
   Vector y(s.n2.size());
-  for (std::size_t slot = 0; slot < s.experts.size(); ++slot) {
-    const auto n = static_cast<std::int64_t>(slot) / k;
-    const Values x = Values(s.n2).subspan(n * hidden, hidden);
-    const Vector out = swiglu(x, expert_weights(w, s.experts[slot]), hidden);
-    for (std::int64_t i = 0; i < hidden; ++i) y[n * hidden + i] += s.weights[slot] * out[i];
+  if (w.model.shared_ffn > 0) y = swiglu(s.n2, shared_weights(w), hidden);
+  for (std::size_t r = 0; r < s.routes.size(); ++r) {
+    const Route& route = s.routes[r];
+    const std::int64_t first = static_cast<std::int64_t>(r) * hidden;
+    const Values x = Values(s.n2).subspan(first, hidden);
+    for (std::size_t j = 0; j < route.experts.size(); ++j) {
+      const Vector out = swiglu(x, expert_weights(w, route.experts[j]), hidden);
+      for (std::int64_t i = 0; i < hidden; ++i) y[first + i] += route.weights[j] * out[i];
+    }
   }
   return y;
 }
 
-// The gradient of one token's router logits, from those of its k weights and of the balancing loss
-// (which adds `factor` * picks[e] to the gradient of probs[e]).
-Vector router_backward(const Model& model, Values probs, const std::int64_t* chosen,
-                       const Vector& dweights, Values picks, double factor) {
-  Vector dprobs(probs.size());
-  for (std::size_t e = 0; e < probs.size(); ++e) dprobs[e] = factor * picks[e];
-  double sum = 1, mean = 0;
-  if (model.norm_topk) {  // w_j = p_j / sum: dp_j = (dw_j - sum_i w_i dw_i) / sum
-    sum = 0;
-    for (std::int64_t j = 0; j < model.top_k; ++j) sum += probs[chosen[j]];
-    for (std::int64_t j = 0; j < model.top_k; ++j) mean += dweights[j] * probs[chosen[j]] / sum;
+// Of one token: adds to its row of dn2 and to the experts' gradients; returns those of its weights.
+Vector experts_backward(const LayerWeights& w, const Route& route, Values x, Values dy, Gradient dx,
+                        Parameters& grads) {
+  const std::int64_t hidden = w.model.hidden;
+  Vector dweights(route.experts.size());
+  for (std::size_t j = 0; j < route.experts.size(); ++j) {
+    const std::int64_t expert = route.experts[j];
+    const Vector out = swiglu(x, expert_weights(w, expert), hidden);
+    Vector dout(hidden);
+    for (std::int64_t i = 0; i < hidden; ++i) {
+      dweights[j] += dy[i] * out[i];
+      dout[i] = dy[i] * route.weights[j];
+    }
+    const Vector d = swiglu_backward(x, expert_weights(w, expert), hidden, dout,
+                                     expert_gradient(w, grads, expert));
+    for (std::int64_t i = 0; i < hidden; ++i) dx[i] += d[i];
   }
-  for (std::int64_t j = 0; j < model.top_k; ++j) dprobs[chosen[j]] += (dweights[j] - mean) / sum;
-  double along = 0;  // softmax: dlogit_e = p_e (dp_e - sum_f p_f dp_f)
-  for (std::size_t e = 0; e < probs.size(); ++e) along += probs[e] * dprobs[e];
-  Vector dlogits(probs.size());
-  for (std::size_t e = 0; e < probs.size(); ++e) dlogits[e] = probs[e] * (dprobs[e] - along);
-  return dlogits;
+  return dweights;
 }
 
 Vector moe_backward(const LayerWeights& w, const Rows& rows, const LayerState& s, const Vector& dy,
                     Parameters& grads) {
-  const std::int64_t hidden = w.model.hidden, k = w.model.top_k, experts = w.model.experts;
+  const std::int64_t hidden = w.model.hidden, experts = w.model.experts;
+  const auto tokens = static_cast<double>(s.routes.size());
   Vector dn2(s.n2.size()), dlogits;
-  for (std::size_t r = 0; r < rows.group.size(); ++r) {
-    const auto n = static_cast<std::int64_t>(r);
-    const Values x = Values(s.n2).subspan(n * hidden, hidden);
-    Vector dweights(k);
-    for (std::int64_t j = 0; j < k; ++j) {
-      const std::int64_t expert = s.experts[n * k + j];
-      const Vector out = swiglu(x, expert_weights(w, expert), hidden);
-      Vector dout(hidden);
-      for (std::int64_t i = 0; i < hidden; ++i) {
-        dweights[j] += dy[n * hidden + i] * out[i];
-        dout[i] = dy[n * hidden + i] * s.weights[n * k + j];
-      }
-      const Vector dx = swiglu_backward(x, expert_weights(w, expert), hidden, dout,
-                                        expert_gradient(w, grads, expert));
-      for (std::int64_t i = 0; i < hidden; ++i) dn2[n * hidden + i] += dx[i];
+  for (std::size_t r = 0; r < s.routes.size(); ++r) {
+    const Route& route = s.routes[r];
+    const std::int64_t first = static_cast<std::int64_t>(r) * hidden;
+    const Vector dweights = experts_backward(w, route, Values(s.n2).subspan(first, hidden),
+                                             Values(dy).subspan(first, hidden),
+                                             Gradient(dn2).subspan(first, hidden), grads);
+    const double factor = balance_factor(w.model, rows, rows.group[r]);
+    Vector dprobs(route.probs.size());
+    for (std::int64_t e = 0; e < experts; ++e) {
+      dprobs[e] = factor * s.picks[rows.group[r] * experts + e];
     }
-    const Vector drow =
-        router_backward(w.model, Values(s.probs).subspan(n * experts, experts), &s.experts[n * k],
-                        dweights, Values(s.picks).subspan(rows.group[n] * experts, experts),
-                        balance_factor(w.model, rows, rows.group[n]));
+    const double dlog_sum = 2 * rows.z_loss * route.log_sum / tokens;
+    const Vector drow = route_token_backward(w.model, route, dweights, dprobs, dlog_sum);
     dlogits.insert(dlogits.end(), drow.begin(), drow.end());
   }
   add(dn2, linear_backward(s.n2, w("router"), hidden, dlogits, grads.at(w.name("router"))));
+  if (w.model.shared_ffn > 0) {
+    const SwiGluGradient shared{grads.at(w.name("shared.gate_proj")),
+                                grads.at(w.name("shared.up_proj")),
+                                grads.at(w.name("shared.down_proj"))};
+    add(dn2, swiglu_backward(s.n2, shared_weights(w), hidden, dy, shared));
+  }
   return dn2;
 }
 

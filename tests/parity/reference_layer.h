@@ -8,6 +8,7 @@
 
 #include "tests/parity/reference.h"
 #include "tests/parity/reference_math.h"
+#include "tests/parity/reference_router.h"
 
 namespace orrery::reference {
 
@@ -19,6 +20,8 @@ struct Rows {
   std::vector<std::int64_t> group;      // a row: index into group_tokens
   std::vector<std::int64_t> group_tokens;
   double balance_coefficient = 0;  // 0: no balancing loss
+  double z_loss = 0;
+  const Parameters* biases = nullptr;
 };
 
 // Parameters "layers.N.*", and their gradients.
@@ -44,11 +47,9 @@ struct LayerState {
   Vector x1;        // x + attention block
   Vector n2;        // rms_norm(x1)
   // Of a mixture of experts:
-  Vector probs;                       // [N,E]
-  std::vector<std::int64_t> experts;  // [N,k], most probable first
-  Vector weights;                     // [N,k]
-  Vector picks;                       // [groups,E]
-  double balance_loss = 0;
+  std::vector<Route> routes;  // [N]
+  Vector picks;               // [groups,E]
+  double balance_loss = 0, z_loss = 0;
   Vector y;  // the layer's result
 };
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
-#include <numeric>
+#include <set>
 
 #include "core/models/family.h"
 #include "core/program/work.h"
@@ -323,6 +323,31 @@ TEST(ModelBlocks, KeyHeadsAreSharedOrRepeated) {
     EXPECT_EQ(attention.kv_heads, std::max<std::int64_t>(1, 4 / sp));
     EXPECT_EQ(attention.sequence_tokens, 32);
   }
+}
+
+// Two programs that differ in one attribute of a primitive are two programs.
+TEST(ModelBlocks, EveryAttributeIsInTheHash) {
+  Program program;
+  program.roles.resize(1);
+  const Model m = model_of("qwen3-moe-10m");
+  program.roles[0].blocks = {family_of(m).blocks(m, shape_of(1, 2, 1, false)).router};
+  const auto changed = [&](auto&& change) {
+    Program other = program;
+    for (Prim& p : other.roles[0].blocks[0].prims) {
+      if (p.kind == PrimKind::kTopK) change(p);
+    }
+    return other.hash();
+  };
+  const std::vector<std::uint64_t> hashes = {changed([](Prim&) {}),
+                                             changed([](Prim& p) { p.sigmoid = true; }),
+                                             changed([](Prim& p) { p.groups = 2; }),
+                                             changed([](Prim& p) { p.top_groups = 2; }),
+                                             changed([](Prim& p) { p.parts = 2; }),
+                                             changed([](Prim& p) { p.peers = 2; }),
+                                             changed([](Prim& p) { p.valid_tokens = 2; }),
+                                             changed([](Prim& p) { p.scalar = 2; })};
+  EXPECT_EQ(hashes[0], program.hash());
+  EXPECT_EQ(std::set<std::uint64_t>(hashes.begin(), hashes.end()).size(), hashes.size());
 }
 
 }  // namespace
