@@ -409,9 +409,10 @@ TEST(ExecutorOps, LoadsItsPartOfPaddedSequences) {
   }
 }
 
+constexpr std::int64_t kExperts = 6;
+
 // Two layers' loads: of one row of random numbers and of one of equal ones.
-TEST(ExecutorOps, BiasesFollowTheLoadsOfTheWorld) {
-  constexpr std::int64_t kExperts = 6;
+Program biases_program() {
   Handmade made(2, 1);
   made.program_.step.bias_speed = 0.25;
   const BufferId loads = made.buffer("loads", 2, kExperts, DType::kFloat32);
@@ -446,7 +447,11 @@ TEST(ExecutorOps, BiasesFollowTheLoadsOfTheWorld) {
   update.in = {loads};
   update.updates = biases;
   update.metrics = metrics;
-  const Program program = made.program();
+  return made.program();
+}
+
+TEST(ExecutorOps, BiasesFollowTheLoadsOfTheWorld) {
+  const Program program = biases_program();
   // The second rank has other loads, which outweigh the first one's.
   const auto poison = [](std::int32_t rank, std::int32_t step, const Op& op, const at::Tensor& t) {
     if (op.kind == OpKind::kUnshard && rank == 1 && op.path == "random") t.mul_(-3);
