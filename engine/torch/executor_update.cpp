@@ -55,10 +55,25 @@ void adamw(const AdamStep& s, double decay, std::int64_t n, const T* g, T* w, T*
   }
 }
 
+// Rows that all routers of one layer send in a step; 0 where no block routes.
+double routed_rows(const Program& program, const Role& role) {
+  for (const Block& block : role.blocks) {
+    for (const Prim& prim : block.prims) {
+      if (prim.kind != PrimKind::kTopK) continue;
+      return static_cast<double>(program.step.global_sequences * program.step.valid_tokens *
+                                 prim.top_k);
+    }
+  }
+  return 0;
+}
+
 template <class T>
-void move_bias(double speed, std::int64_t experts, const T* loads, T* bias) {
+void move_bias(double speed, std::int64_t experts, double rows, const T* loads, T* bias) {
   double sum = 0;
   for (std::int64_t e = 0; e < experts; ++e) sum += static_cast<double>(loads[e]);
+  if (rows > 0 && std::abs(sum - rows) > 1e-5 * rows) {
+    throw std::runtime_error("the loads of a layer are not those of the whole step");
+  }
   for (std::int64_t e = 0; e < experts; ++e) {
     // mean - load, times the number of experts: whole numbers, so that equal is equal.
     const double below = sum - static_cast<double>(loads[e]) * static_cast<double>(experts);
@@ -168,14 +183,14 @@ void ExecutorImpl::update_bias(const Op& op) {
   if (!finite_norm(op)) return;
   const at::Tensor& loads = value(op.in[0]);
   const std::int64_t experts = loads.size(1);
-  const double speed = program_.step.bias_speed;
+  const double speed = program_.step.bias_speed, rows = routed_rows(program_, role_);
   for (std::size_t i = 0; i < op.updates.size(); ++i) {
     const at::Tensor row = loads.narrow(0, static_cast<std::int64_t>(i), 1);
     const at::Tensor& bias = value(op.updates[i]);
     if (bias.scalar_type() == at::kDouble) {
-      move_bias(speed, experts, row.data_ptr<double>(), bias.data_ptr<double>());
+      move_bias(speed, experts, rows, row.data_ptr<double>(), bias.data_ptr<double>());
     } else {
-      move_bias(speed, experts, row.data_ptr<float>(), bias.data_ptr<float>());
+      move_bias(speed, experts, rows, row.data_ptr<float>(), bias.data_ptr<float>());
     }
   }
 }

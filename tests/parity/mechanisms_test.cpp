@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <set>
+#include <tuple>
 
 #include "core/program/lower.h"
 #include "core/program/verify.h"
@@ -150,7 +152,7 @@ TEST_P(Mechanisms, AreWhatIsSimulated) {
 // Without any one op the run fails, or what it trains differs.
 TEST_P(Mechanisms, HaveNoIdleOp) {
   const std::string& name = GetParam().name;
-  if (name.rfind("everything", 0) != 0 && name.rfind("domino, parts", 0) != 0) return;
+  if (name.rfind("everything", 0) != 0) return;
   const Plan plan = plan_of(GetParam(), DType::kFloat64);
   const Program program = lower(plan);
   const parity::Run whole = run_plan(plan);
@@ -158,7 +160,12 @@ TEST_P(Mechanisms, HaveNoIdleOp) {
   options.steps = 2;
   options.optimizer.schedule = {ScheduleKind::kLinear, 0, 4, 1e-3};
   const auto batch = reference::random_batch(plan.model, kSequences, kTokens, 23);
+  // One op of each sort: the same op of other layers and micro-batches is left to other tests.
+  std::set<std::tuple<OpKind, Phase, std::string>> tried;
   for (std::size_t i = 0; i < program.roles[0].ops.size(); ++i) {
+    const Op& op = program.roles[0].ops[i];
+    const std::string sort = op.path.substr(op.path.find('/') + 1);
+    if (!tried.insert({op.kind, op.phase, sort}).second) continue;
     options.skip_op = static_cast<std::int32_t>(i);
     const auto run = run_in_process(plan, program, batch, options);
     if (!run.ok()) continue;
@@ -166,8 +173,7 @@ TEST_P(Mechanisms, HaveNoIdleOp) {
     const bool moved = a.loss != b.loss || a.balance_loss != b.balance_loss ||
                        a.z_loss != b.z_loss || a.grad_norm != b.grad_norm ||
                        run.value().updated != whole.updated || run.value().biases != whole.biases;
-    EXPECT_TRUE(moved) << program.roles[0].ops[i].path << " ("
-                       << name_of(program.roles[0].ops[i].kind) << ") does nothing";
+    EXPECT_TRUE(moved) << op.path << " (" << name_of(op.kind) << ") does nothing";
   }
 }
 
