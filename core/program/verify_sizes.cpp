@@ -71,19 +71,6 @@ class SizeCheck {
         expect(op_.metrics >= 0 && role_.buffers[index(op_.metrics)].rows.c0 == kNumMetrics,
                "the metrics");
         break;
-      case OpKind::kAllToAll:
-        scaled_rows(1, kGroupIds.sp);
-        break;
-      case OpKind::kAllGatherRows:
-        scaled_rows(group_size(), kGroupIds.ep);
-        break;
-      case OpKind::kReduceScatterRows:
-        scaled_rows(-group_size(), kGroupIds.ep);
-        break;
-      case OpKind::kCopyToHost:
-      case OpKind::kCopyToDevice:
-        copy();
-        break;
       case OpKind::kAddLoads:
         loads();
         break;
@@ -92,6 +79,13 @@ class SizeCheck {
         break;
       case OpKind::kJoin:
         expect(!op_.deps.empty(), "waits for nothing");
+        break;
+      case OpKind::kAllToAll:
+      case OpKind::kAllGatherRows:
+      case OpKind::kReduceScatterRows:
+      case OpKind::kCopyToHost:
+      case OpKind::kCopyToDevice:
+        moved();
         break;
     }
   }
@@ -294,6 +288,19 @@ class SizeCheck {
     for (std::size_t i = 0; i < 4; ++i) {
       is(op_.in, i, unit().shard_numel, program_.step.master,
          "operand " + std::to_string(i) + " of " + unit().name);
+    }
+  }
+
+  // Activations between ranks, or between memory spaces.
+  void moved() {
+    if (op_.kind == OpKind::kAllToAll) {
+      scaled_rows(1, kGroupIds.sp);
+    } else if (op_.kind == OpKind::kAllGatherRows) {
+      scaled_rows(group_size(), kGroupIds.ep);
+    } else if (op_.kind == OpKind::kReduceScatterRows) {
+      scaled_rows(-group_size(), kGroupIds.ep);
+    } else {
+      copy();
     }
   }
 

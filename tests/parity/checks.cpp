@@ -117,11 +117,11 @@ void expect_peaks_within(const TraceEvents& run, const TraceEvents& sim, std::in
   ASSERT_EQ(run.peaks.size(), simulated.size());
   for (const PeakEvent& p : run.peaks) {
     const auto expected = static_cast<double>(simulated[p.cls]);
-    // Of small tensors, what a block declares as its workspace holds within some KiB.
+    // A block's declared workspace holds within 64 KiB (design, section 4).
     const bool workspace = p.cls == static_cast<std::int32_t>(BufferClass::kWorkspace);
     const double slack = (p.cls < 0 ? all : one_class) * expected;
     EXPECT_NEAR(static_cast<double>(p.bytes), expected,
-                workspace ? std::max(slack, 16.0 * 1024) : slack)
+                workspace ? std::max(slack, 64.0 * 1024) : slack)
         << "rank " << rank << " class " << p.cls;
   }
 }
