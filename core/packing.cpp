@@ -105,7 +105,7 @@ Packed pack(const std::vector<std::int64_t>& documents, std::int64_t row_tokens,
             Packing mode, Balance balance) {
   CHECK(row_tokens >= 1 && deal.rows() >= 1, "no rows to pack into");
   Packed packed = place(documents, row_tokens, deal.rows(), mode);
-  if (balance == Balance::kLevels) balance_rows(packed.rows, row_tokens, deal, mode);
+  if (balance == Balance::kLevels) balance_rows(packed.rows, documents, row_tokens, deal, mode);
   for (PackedRow& row : packed.rows) pad(row, row_tokens);
   return packed;
 }

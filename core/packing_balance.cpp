@@ -270,11 +270,11 @@ void fill_gaps(std::vector<Item> homeless, std::vector<Bin>& bins) {
 }
 
 // The pieces of a row in the order of their documents; one that is cut ends its row.
-PackedRow row_of(const Bin& bin, const std::vector<std::int64_t>& ends) {
+PackedRow row_of(const Bin& bin, const std::vector<std::int64_t>& documents) {
   PackedRow row;
   for (const Item& item : bin.items) row.push_back(item.piece);
   const auto cut = [&](const Piece& p) {
-    return p.begin + p.tokens < ends[static_cast<std::size_t>(p.document)];
+    return p.begin + p.tokens < documents[static_cast<std::size_t>(p.document)];
   };
   std::sort(row.begin(), row.end(), [&](const Piece& a, const Piece& b) {
     return std::tuple(cut(a), a.document, a.begin) < std::tuple(cut(b), b.document, b.begin);
@@ -349,15 +349,19 @@ std::vector<Bin> bins_of(const std::vector<PackedRow>& rows, std::int64_t row_to
 
 }  // namespace
 
-void balance_rows(std::vector<PackedRow>& rows, std::int64_t row_tokens, const Deal& deal,
-                  Packing mode) {
-  const std::vector<Item> items = items_of(rows, row_tokens);
-  std::vector<std::int64_t> ends;
-  for (const Item& item : items) {
-    const auto d = static_cast<std::size_t>(item.piece.document);
-    if (ends.size() <= d) ends.resize(d + 1);
-    ends[d] = std::max(ends[d], item.piece.begin + item.piece.tokens);
-  }
+void balance_rows(std::vector<PackedRow>& rows, const std::vector<std::int64_t>& documents,
+                  std::int64_t row_tokens, const Deal& deal, Packing mode) {
+  std::vector<Item> items = items_of(rows, row_tokens);
+  // A document that goes on in what was left over must end a row: it fills the last gaps.
+  const auto goes_on = [&](const Item& item) {
+    const Piece& p = item.piece;
+    return p.tokens < row_tokens &&
+           p.begin + p.tokens < documents[static_cast<std::size_t>(p.document)];
+  };
+  const auto last = std::stable_partition(items.begin(), items.end(),
+                                          [&](const Item& item) { return !goes_on(item); });
+  const std::vector<Item> unfinished(last, items.end());
+  items.erase(last, items.end());
   std::vector<Bin> bins(rows.size());
   for (Bin& bin : bins) bin.free = row_tokens;
   const std::int64_t size = deal.ranks * deal.micro_batch;
@@ -366,10 +370,11 @@ void balance_rows(std::vector<PackedRow>& rows, std::int64_t row_tokens, const D
     bins = bins_of(rows, row_tokens);
     homeless.clear();
   }
+  homeless.insert(homeless.end(), unfinished.begin(), unfinished.end());
   Trader(bins, deal.micro_batches).run();
   fill_gaps(std::move(homeless), bins);
   std::vector<PackedRow> balanced;
-  for (const Bin* bin : dealt(bins, deal)) balanced.push_back(row_of(*bin, ends));
+  for (const Bin* bin : dealt(bins, deal)) balanced.push_back(row_of(*bin, documents));
   const PackedWork before = packed_work(rows, deal), after = packed_work(balanced, deal);
   const auto slowest = [](const PackedWork& work) {
     return std::pair(work.lockstep_pairs,
