@@ -87,13 +87,13 @@ void seal(Plan& plan) {
   plan.sha256 = plan_sha256(plan);
 }
 
-Plan long_rows(const std::string& model, std::int64_t devices) {
+Plan long_rows(const std::string& model, std::int64_t devices, std::int64_t max_tokens) {
   Plan plan;
   plan.model = load_model(model).value();
   plan.cluster = load_cluster("h800x" + std::to_string(devices)).value();
   plan.workload = load_workload("pack-64k").value();
   plan.workload.document_tokens.clear();
-  plan.workload.document_lengths = DocumentLengths{1500, 1.5, 32768, 1};
+  plan.workload.document_lengths = DocumentLengths{1500, 1.5, max_tokens, 1};
   plan.workload.packing = Packing::kSoft;
   plan.workload.expert_load_cv = 0;  // documents alone shall differ
   plan.layout.dp = plan.layout.fsdp_d = devices;
@@ -157,35 +157,43 @@ Json ratio_json(const std::vector<Ratios>& all) {
       .set("worst_lockstep", *std::max_element(lockstep.begin(), lockstep.end()));
 }
 
+Json predicted_row(const std::string& model, std::int64_t devices, std::int64_t max_tokens,
+                   std::int64_t seeds) {
+  const Plan plan = long_rows(model, devices, max_tokens);
+  const Program program = lower(plan);
+  std::vector<Ratios> naive, levels;
+  std::vector<double> steps;
+  for (std::int64_t seed = 1; seed <= seeds; ++seed) {
+    const Predicted a = predict(plan, program, rows_of(plan, seed, Balance::kNaive));
+    const Predicted b = predict(plan, program, rows_of(plan, seed, Balance::kLevels));
+    naive.push_back(a.compute);
+    levels.push_back(b.compute);
+    steps.push_back(a.step_s / b.step_s);
+  }
+  const DocumentCost cost = simulator::document_cost(plan, program);
+  const double pairs = cost.of(0, plan.workload.pairs_per_sequence());
+  return Json::object()
+      .set("model", model)
+      .set("devices", devices)
+      .set("longest", max_tokens)
+      .set("attention_share", pairs / (pairs + cost.of(plan.workload.sequence_tokens, 0)))
+      .set("naive", ratio_json(naive))
+      .set("balanced", ratio_json(levels))
+      .set("step_naive_over_balanced", median(steps));
+}
+
+// Documents of at most half a row; and, with the larger model, of up to a whole one: nothing that
+// runs beside such a row is as heavy.
 int predicted(std::int64_t seeds) {
   Json rows = Json::array();
-  for (const char* model : {"qwen3-8b", "qwen3-30b-a3b"}) {
-    for (const std::int64_t devices : {8, 32, 256}) {
-      const Plan plan = long_rows(model, devices);
-      const Program program = lower(plan);
-      std::vector<Ratios> naive, levels;
-      std::vector<double> steps;
-      for (std::int64_t seed = 1; seed <= seeds; ++seed) {
-        const Predicted a = predict(plan, program, rows_of(plan, seed, Balance::kNaive));
-        const Predicted b = predict(plan, program, rows_of(plan, seed, Balance::kLevels));
-        naive.push_back(a.compute);
-        levels.push_back(b.compute);
-        steps.push_back(a.step_s / b.step_s);
-      }
-      const DocumentCost cost = simulator::document_cost(plan, program);
-      const double pairs = cost.of(0, plan.workload.pairs_per_sequence());
-      rows.push(Json::object()
-                    .set("model", model)
-                    .set("devices", devices)
-                    .set("attention_share", pairs / (pairs + cost.of(65536, 0)))
-                    .set("naive", ratio_json(naive))
-                    .set("balanced", ratio_json(levels))
-                    .set("step_naive_over_balanced", median(steps)));
-    }
+  for (const std::int64_t devices : {8, 32, 256}) {
+    rows.push(predicted_row("qwen3-8b", devices, 32768, seeds));
+    rows.push(predicted_row("qwen3-30b-a3b", devices, 32768, seeds));
+    rows.push(predicted_row("qwen3-30b-a3b", devices, 65536, seeds));
   }
   std::puts(Json::object()
                 .set("schema_version", 1)
-                .set("lengths", "lognormal, median 1500, sigma 1.5, at most 32768 tokens")
+                .set("lengths", "lognormal, median 1500, sigma 1.5, at most `longest` tokens")
                 .set("row_tokens", 65536)
                 .set("micro_batches", 4)
                 .set("seeds", seeds)
@@ -212,11 +220,11 @@ Plan narrow_model() {
   plan.workload.sequence_tokens = 4096;
   plan.workload.global_sequences = 2 * kRanks;
   plan.workload.document_tokens.clear();
-  plan.workload.document_lengths = DocumentLengths{150, 1.5, 2048, 1};
+  plan.workload.document_lengths = DocumentLengths{100, 1.5, 2048, 1};
   plan.workload.packing = Packing::kSoft;
   plan.layout.dp = plan.layout.fsdp_d = kRanks;
   plan.layout.accumulation = 2;
-  plan.chunks.attention_query = 512;
+  plan.chunks.attention_query = 256;
   seal(plan);
   return plan;
 }
@@ -242,6 +250,35 @@ engine::MicroBatch batch_of(const PackedRow& row) {
   }
   return micro;
 }
+
+// Seconds of the blocks of each step: [step][micro-batch].
+struct BusyTrace final : public engine::TraceSink {
+  explicit BusyTrace(const Program& p, std::int64_t steps)
+      : program(p),
+        wall(static_cast<std::size_t>(steps),
+             std::vector<double>(static_cast<std::size_t>(p.step.micro_batches))),
+        cpu(wall) {}
+  void record(Lane lane, const TraceRecord& record) override {
+    const auto* span = std::get_if<SpanEvent>(&record);
+    if (lane != Lane::kCompute || span == nullptr) return;
+    // Recorded by the walking thread when the op has run: what it spent since the op before.
+    const double now = thread_cpu_s();
+    const Op& op = program.role_of(span->rank).ops[static_cast<std::size_t>(span->op)];
+    if (op.block >= 0) {
+      const auto step = static_cast<std::size_t>(span->step);
+      const auto m = static_cast<std::size_t>(op.micro_batch);
+      wall[step][m] += static_cast<double>(span->end_ns - span->start_ns) * 1e-9;
+      cpu[step][m] += now - last;
+    }
+    last = now;
+  }
+  void binding(Binding) override {}
+  void step(const StepEvent&) override {}
+
+  const Program& program;
+  Times wall, cpu;
+  double last = 0;
+};
 
 // What the ranks of one run did: steps in both deals, in turns, on the same documents.
 struct Bench {
@@ -330,7 +367,7 @@ int measured(std::int64_t steps, std::int64_t seed) {
   std::puts(Json::object()
                 .set("schema_version", 1)
                 .set("model", "2 layers of 64 columns, rows of 4096 tokens, fp32")
-                .set("lengths", "lognormal, median 150, sigma 1.5, at most 2048 tokens")
+                .set("lengths", "lognormal, median 100, sigma 1.5, at most 2048 tokens")
                 .set("ranks", kRanks)
                 .set("micro_batches", bench.plan.layout.accumulation)
                 .set("steps", steps)
