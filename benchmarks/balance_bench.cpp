@@ -6,8 +6,9 @@
 // "ranks" is the slowest rank's compute over the mean rank's, over all micro-batches of a step;
 // "lockstep" takes the slowest rank of each micro-batch, where collectives make ranks wait for each
 // other. "step" is the simulated step, communication included, naive over balanced. Measured
-// figures are medians over steps; "wall" sums the spans of the compute lane, "cpu" is processor
-// time of the walking thread, which stands where ranks share cores. Prints one JSON document.
+// figures are medians over steps, of blocks alone; "wall" sums their spans, "cpu" is processor time
+// of the walking thread, which stands where ranks share cores; "pairs" is what the rows promise.
+// Naive and balanced steps take turns on the same documents. Prints one JSON document.
 #include <time.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/check.h"
@@ -91,10 +93,8 @@ Plan long_rows(const std::string& model, std::int64_t devices, std::int64_t max_
   Plan plan;
   plan.model = load_model(model).value();
   plan.cluster = load_cluster("h800x" + std::to_string(devices)).value();
-  plan.workload = load_workload("pack-64k").value();
-  plan.workload.document_tokens.clear();
-  plan.workload.document_lengths = DocumentLengths{1500, 1.5, max_tokens, 1};
-  plan.workload.packing = Packing::kSoft;
+  plan.workload = load_workload("documents-64k").value();
+  plan.workload.document_lengths->max_tokens = max_tokens;
   plan.workload.expert_load_cv = 0;  // documents alone shall differ
   plan.layout.dp = plan.layout.fsdp_d = devices;
   plan.layout.accumulation = 4;
@@ -287,8 +287,7 @@ struct Bench {
   std::vector<std::unique_ptr<engine::Communicator>> communicators =
       engine::make_in_process(program.groups, kRanks);
   std::int64_t steps = 0, seed = 0;
-  std::vector<engine::MemoryTrace> traces{kRanks};
-  std::vector<std::vector<double>> cpu{kRanks};  // by rank, a step each
+  std::vector<std::unique_ptr<BusyTrace>> traces{kRanks};
 };
 
 Balance balance_of(std::int32_t step) {
@@ -297,8 +296,9 @@ Balance balance_of(std::int32_t step) {
 
 void run_rank(Bench& bench, std::int32_t rank) {
   const auto r = static_cast<std::size_t>(rank);
+  bench.traces[r] = std::make_unique<BusyTrace>(bench.program, 2 * bench.steps);
   auto executor =
-      engine::Executor::create(bench.program, rank, *bench.communicators[r], bench.traces[r], {});
+      engine::Executor::create(bench.program, rank, *bench.communicators[r], *bench.traces[r], {});
   CHECK(executor.ok(), executor.error().text());
   for (std::int32_t step = 0; step < 2 * bench.steps; ++step) {
     const auto rows = rows_of(bench.plan, 1000 * bench.seed + step / 2, balance_of(step));
@@ -306,52 +306,44 @@ void run_rank(Bench& bench, std::int32_t rank) {
     for (std::int64_t m = 0; m < bench.plan.layout.accumulation; ++m) {
       batch.push_back(batch_of(rows[static_cast<std::size_t>(m * kRanks + rank)]));
     }
-    const double before = thread_cpu_s();
+    bench.traces[r]->last = thread_cpu_s();
     const auto result = executor.value()->run_step(step, batch);
     CHECK(result.ok(), result.error().text());
-    bench.cpu[r].push_back(thread_cpu_s() - before);
   }
 }
 
-// Seconds of the compute lane's blocks in each step: [step][micro-batch][rank].
-std::vector<Times> busy_times(const Bench& bench) {
-  const auto micro_batches = static_cast<std::size_t>(bench.plan.layout.accumulation);
-  std::vector<Times> times(static_cast<std::size_t>(2 * bench.steps),
-                           Times(micro_batches, std::vector<double>(kRanks)));
-  for (const engine::MemoryTrace& trace : bench.traces) {
-    for (const SpanEvent& span : trace.events.spans) {
-      const Op& op = bench.program.role_of(span.rank).ops[static_cast<std::size_t>(span.op)];
-      if (op.lane != Lane::kCompute || op.block < 0) continue;
-      times[static_cast<std::size_t>(span.step)][static_cast<std::size_t>(op.micro_batch)]
-           [static_cast<std::size_t>(span.rank)] +=
-          static_cast<double>(span.end_ns - span.start_ns) * 1e-9;
-    }
+// [micro-batch][rank] of a step.
+Times times_of(const Bench& bench, std::int32_t step, Times BusyTrace::*clock) {
+  Times times(static_cast<std::size_t>(bench.plan.layout.accumulation));
+  for (const auto& trace : bench.traces) {
+    const std::vector<double>& mine = ((*trace).*clock)[static_cast<std::size_t>(step)];
+    for (std::size_t m = 0; m < times.size(); ++m) times[m].push_back(mine[m]);
   }
   return times;
 }
 
-Json measured_json(const Bench& bench, const std::vector<Times>& times, Balance balance) {
-  std::vector<double> ranks, lockstep, cpu, pairs;
-  for (std::int32_t step = 0; step < 2 * bench.steps; ++step) {
-    // The first of each warms caches and the allocator.
-    if (step < 2 || balance_of(step) != balance) continue;
-    const Ratios wall = ratios(times[static_cast<std::size_t>(step)]);
-    ranks.push_back(wall.ranks);
-    lockstep.push_back(wall.lockstep);
-    Times one(1);
-    for (const auto& rank : bench.cpu) one[0].push_back(rank[static_cast<std::size_t>(step)]);
-    cpu.push_back(ratios(one).ranks);
-    const PackedWork work = packed_work(rows_of(bench.plan, 1000 * bench.seed + step / 2, balance),
-                                        deal_of(bench.plan));
-    Times all(1);
-    for (const std::int64_t p : work.rank_pairs) all[0].push_back(static_cast<double>(p));
-    pairs.push_back(ratios(all).ranks);
+// The same of what the rows say: pairs instead of seconds.
+Times pairs_of(const Bench& bench, std::int32_t step) {
+  const auto rows = rows_of(bench.plan, 1000 * bench.seed + step / 2, balance_of(step));
+  Times times(static_cast<std::size_t>(bench.plan.layout.accumulation));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    times[i / static_cast<std::size_t>(kRanks)].push_back(static_cast<double>(row_pairs(rows[i])));
+  }
+  return times;
+}
+
+Json measured_json(const Bench& bench, Balance balance) {
+  std::vector<Ratios> wall, cpu, pairs;
+  for (std::int32_t step = 2; step < 2 * bench.steps; ++step) {  // the first two warm caches
+    if (balance_of(step) != balance) continue;
+    wall.push_back(ratios(times_of(bench, step, &BusyTrace::wall)));
+    cpu.push_back(ratios(times_of(bench, step, &BusyTrace::cpu)));
+    pairs.push_back(ratios(pairs_of(bench, step)));
   }
   return Json::object()
-      .set("wall_ranks", median(ranks))
-      .set("wall_lockstep", median(lockstep))
-      .set("cpu_ranks", median(cpu))
-      .set("pairs_ranks", median(pairs));
+      .set("wall", ratio_json(wall))
+      .set("cpu", ratio_json(cpu))
+      .set("pairs", ratio_json(pairs));
 }
 
 int measured(std::int64_t steps, std::int64_t seed) {
@@ -363,7 +355,6 @@ int measured(std::int64_t steps, std::int64_t seed) {
     threads.emplace_back([&bench, r] { run_rank(bench, r); });
   }
   for (std::thread& thread : threads) thread.join();
-  const std::vector<Times> times = busy_times(bench);
   std::puts(Json::object()
                 .set("schema_version", 1)
                 .set("model", "2 layers of 64 columns, rows of 4096 tokens, fp32")
@@ -372,8 +363,8 @@ int measured(std::int64_t steps, std::int64_t seed) {
                 .set("micro_batches", bench.plan.layout.accumulation)
                 .set("steps", steps)
                 .set("seed", seed)
-                .set("naive", measured_json(bench, times, Balance::kNaive))
-                .set("balanced", measured_json(bench, times, Balance::kLevels))
+                .set("naive", measured_json(bench, Balance::kNaive))
+                .set("balanced", measured_json(bench, Balance::kLevels))
                 .dump()
                 .c_str());
   return 0;
