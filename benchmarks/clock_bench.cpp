@@ -112,7 +112,7 @@ void replaying(benchmark::State& state, CaseOf of) {
 void simulating(benchmark::State& state, CaseOf of) {
   const Case& c = of();
   for (auto _ : state) {
-    benchmark::DoNotOptimize(simulator::simulate(c.plan, c.program, {{}, 0, false}));
+    benchmark::DoNotOptimize(simulator::simulate(c.plan, c.program, {{}, 0, false, false}));
   }
   count(state, c.ops() * static_cast<std::int64_t>(c.durations.size()));
 }

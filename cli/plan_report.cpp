@@ -115,6 +115,11 @@ void print_prediction(const Prediction& predicted, const Cluster& cluster, Outpu
                                   percent(predicted.mfu))});
   facts.row({"memory", fmt::format("{} of {} a device ({})", format_bytes(predicted.peak),
                                    format_bytes(usable), gap_text(predicted.peak, usable))});
+  if (const DocumentCost& cost = predicted.document_cost; cost != DocumentCost{}) {
+    facts.row({"cost", fmt::format("{} per 1000 tokens, {} per million query-key pairs",
+                                   format_seconds(Seconds(cost.linear_s * 1e3)),
+                                   format_seconds(Seconds(cost.quadratic_s * 1e6)))});
+  }
   out.line(facts.text());
 }
 

@@ -8,6 +8,7 @@
 #include "core/cluster.h"
 #include "core/json.h"
 #include "core/model.h"
+#include "core/packing.h"
 #include "core/result.h"
 #include "core/workload.h"
 
@@ -66,6 +67,7 @@ struct Prediction {
   double tokens_per_s = 0;
   double mfu = 0;
   std::vector<MemoryRow> memory;  // bytes of each class at the moment of the peak
+  DocumentCost document_cost;     // of one row's documents; zero where it was not asked for
 };
 
 struct RunnerUp {

@@ -84,6 +84,12 @@ Prediction read_prediction(const Json& json, const std::string& place,
       p.memory.push_back({name, Bytes(classes.integer(name, 0, kMax))});
     }
   }
+  if (reader.has("document_cost")) {
+    ObjectReader cost(*json.find("document_cost"), place + "/document_cost", problems);
+    p.document_cost.linear_s = cost.number("linear_s", 0, kHuge);
+    p.document_cost.quadratic_s = cost.number("quadratic_s", 0, kHuge);
+    cost.finish();
+  }
   reader.finish();
   return p;
 }
@@ -269,6 +275,11 @@ Json to_json(const Prediction& p) {
       .set("tokens_per_s", p.tokens_per_s)
       .set("mfu", p.mfu)
       .set("memory", std::move(memory));
+  if (p.document_cost != DocumentCost{}) {
+    json.set("document_cost", Json::object()
+                                  .set("linear_s", p.document_cost.linear_s)
+                                  .set("quadratic_s", p.document_cost.quadratic_s));
+  }
   return json;
 }
 

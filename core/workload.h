@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/configs.h"
+#include "core/document_lengths.h"
 #include "core/json.h"
+#include "core/packing.h"
 #include "core/program/block.h"
 #include "core/result.h"
 
@@ -39,9 +42,11 @@ struct Workload {
   std::int64_t sequence_tokens = 0;           // of one row (or pack)
   std::int64_t global_sequences = 0;          // rows a step
   std::vector<std::int64_t> document_tokens;  // lengths of the documents of a typical row; sums to
-                                              // sequence_tokens
-  DType compute = DType::kBFloat16;           // gathered parameters, activations
-  DType master = DType::kFloat32;             // shards, optimizer state
+                                              // sequence_tokens; empty with document_lengths
+  std::optional<DocumentLengths> document_lengths;  // of which typical rows are drawn
+  Packing packing = Packing::kNone;                 // of documents that the data source brings
+  DType compute = DType::kBFloat16;                 // gathered parameters, activations
+  DType master = DType::kFloat32;                   // shards, optimizer state
   BalanceScope balance_scope = BalanceScope::kSequence;
   double expert_load_cv = 0;  // coefficient of variation of the load of the experts
   double z_loss = 0;          // coefficient of the mean squared log-sum-exp of the router's logits
@@ -51,8 +56,10 @@ struct Workload {
 
   bool operator==(const Workload&) const = default;
   std::int64_t global_tokens() const { return sequence_tokens * global_sequences; }
-  // Sum over the documents of a row of len * (len + 1) / 2.
+  // Sum over the documents of a row of len * (len + 1) / 2; of drawn ones what is expected.
   std::int64_t pairs_per_sequence() const;
+  // The documents of typical row `row`: the same for all rows, or drawn.
+  std::vector<std::int64_t> typical_documents(std::int64_t row) const;
 };
 
 // Of step 0, 1, ...: rises along a line to lr at step warmup_steps - 1 (where there is a warm-up),

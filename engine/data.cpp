@@ -8,20 +8,15 @@
 #include <numeric>
 
 namespace orrery::engine {
-namespace {
 
-Status append_file(const std::filesystem::path& path, std::string& text) {
+Status append_file(const std::string& path, std::string& text) {
   std::ifstream in(path, std::ios::binary);
   text.append(std::istreambuf_iterator<char>(in), {});
-  if (!in.eof() && in.fail()) {
-    return Error::of(ErrorCode::kIo, path.string(), "cannot be read");
-  }
+  if (!in.eof() && in.fail()) return Error::of(ErrorCode::kIo, path, "cannot be read");
   return Ok{};
 }
 
-}  // namespace
-
-Result<TextSource> TextSource::open(const std::string& path, std::int64_t tokens) {
+Result<std::vector<std::string>> files_of(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
   std::vector<fs::path> files;
@@ -38,8 +33,15 @@ Result<TextSource> TextSource::open(const std::string& path, std::int64_t tokens
                      "name a file, or a directory with files");
   }
   std::sort(files.begin(), files.end());
+  std::vector<std::string> names;
+  for (const fs::path& file : files) names.push_back(file.string());
+  return names;
+}
+
+Result<TextSource> TextSource::open(const std::string& path, std::int64_t tokens) {
+  TRY(const std::vector<std::string> files, files_of(path));
   TextSource source;
-  for (const fs::path& file : files) TRY_OK(append_file(file, source.text_));
+  for (const std::string& file : files) TRY_OK(append_file(file, source.text_));
   source.tokens_ = tokens;
   source.rows_ = (source.bytes() - 1) / tokens;
   if (source.rows_ < 1) {

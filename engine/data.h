@@ -9,6 +9,11 @@
 
 namespace orrery::engine {
 
+// A file as it is named, or the regular files of a folder and those in it, in the order of their
+// paths. kIo when there are none.
+Result<std::vector<std::string>> files_of(const std::string& path);
+Status append_file(const std::string& path, std::string& text);  // kIo when it cannot be read
+
 class TextSource {
  public:
   // A file, or a directory whose regular files are read in the order of their paths. kIo when it

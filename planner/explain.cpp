@@ -90,6 +90,13 @@ Workload shorter_rows(const Workload& workload, std::int64_t part) {
   Workload w = workload;
   w.sequence_tokens /= part;
   w.global_sequences *= part;
+  if (w.document_lengths) {  // what no row holds is cut
+    DocumentLengths& lengths = *w.document_lengths;
+    lengths.max_tokens = std::min(lengths.max_tokens, w.sequence_tokens);
+    lengths.median_tokens =
+        std::min(lengths.median_tokens, static_cast<double>(lengths.max_tokens));
+    return w;
+  }
   w.document_tokens.clear();
   std::int64_t left = w.sequence_tokens;
   for (auto d = workload.document_tokens.rbegin(); d != workload.document_tokens.rend(); ++d) {

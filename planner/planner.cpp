@@ -10,6 +10,7 @@
 #include "core/program/verify.h"
 #include "planner/explain.h"
 #include "planner/search.h"
+#include "simulator/document_cost.h"
 
 namespace orrery::planner {
 namespace {
@@ -27,6 +28,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 Plan plan_of_trial(const Search& search, const Trial& trial) {
   Plan plan = search.plan_of(trial.layout, trial.choice);
   plan.predicted = trial.predicted;
+  plan.predicted.document_cost = simulator::document_cost(plan, lower(plan));
   plan.rejected = search.space().rejected;
   plan.proof.legal = search.space().legal;
   // Legal, but found not to fit; what the search did not come to is not in it.

@@ -88,7 +88,7 @@ const Trial& Search::replay(Place p) {
   t.choice = choice(p);
   const Plan plan = plan_of(t.layout, t.choice);
   simulator::Options options;
-  options.events = false;
+  options.events = options.document_cost = false;
   const auto simulated = simulator::simulate(plan, lower(plan), options);
   CHECK(simulated.ok(), "a legal plan that cannot be simulated: " + simulated.error().text());
   const simulator::Simulation& s = simulated.value();

@@ -9,6 +9,7 @@
 #include "core/clock/clock.h"
 #include "simulator/binding.h"
 #include "simulator/breakdown.h"
+#include "simulator/document_cost.h"
 #include "simulator/op_cost.h"
 
 namespace orrery::simulator {
@@ -170,6 +171,7 @@ Result<Simulation> simulate(const Plan& plan, const Program& program, const Opti
   }
   s.class_peaks = memory_rows(class_peaks);
   s.prediction = predict(plan, s);
+  if (options.document_cost) s.prediction.document_cost = document_cost(plan, program);
   return s;
 }
 

@@ -15,6 +15,7 @@ struct Options {
   std::vector<Binding> bindings;  // one a rank, recorded by a run; empty: drawn from the workload
   std::uint64_t seed = 0;         // of the drawn expert loads
   bool events = true;             // fill Simulation::events
+  bool document_cost = true;      // fill Prediction::document_cost: lowers the plan once more
 };
 
 // Of one rank; the four parts sum to the step.

@@ -34,6 +34,7 @@ Plan sample() {
   plan.predicted.tokens_per_s = 459812.25;
   plan.predicted.mfu = 0.27;
   plan.predicted.memory = {{"saved", Bytes(1LL << 34)}, {"optimizer", Bytes(11)}};
+  plan.predicted.document_cost = {1.25e-7, 3.3e-13};
   RunnerUp runner{l, plan.chunks, plan.policy, plan.predicted, "3 % more exposed communication"};
   runner.layout.ep = 4;
   plan.runners_up = {runner};

@@ -27,13 +27,27 @@ std::string sample_plan() {
   plan.layout.ep = 4;
   plan.layout.micro_batch = 2;
   plan.predicted.memory = {{"saved", Bytes(1024)}};
+  plan.predicted.document_cost = {2e-6, 3e-10};
   plan.runners_up = {{plan.layout, plan.chunks, plan.policy, plan.predicted, "slower"}};
   plan.rejected = {{"experts_divide", 3}};
   return to_json(plan).dump();
 }
 
+// With every key that a workload need not have.
+std::string sample_workload() {
+  Workload w = load_workload("pretrain-4k").value();
+  w.document_tokens.clear();
+  w.document_lengths = DocumentLengths{700, 1.2, 4096, 5};
+  w.packing = Packing::kSoft;
+  w.z_loss = 1e-3;
+  w.bias_speed = 1e-3;
+  w.optimizer.schedule = {ScheduleKind::kCosine, 100, 1000, 3e-5};
+  return to_json(w).dump();
+}
+
 std::vector<std::string> seeds() {
-  std::vector<std::string> texts = {sample_plan(), to_json(load_cluster("h800x16").value()).dump()};
+  std::vector<std::string> texts = {sample_plan(), sample_workload(),
+                                    to_json(load_cluster("h800x16").value()).dump()};
   for (const char* folder : {"models", "devices", "clusters", "workloads"}) {
     for (const std::string& name : list_configs(folder)) {
       texts.push_back(read_file(find_config(folder, name).value()).value());

@@ -6,6 +6,7 @@ $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local
 >   step    ... ms  (... to ...)
 >   speed   ... tokens/s, ... MFU
 >   memory  ... of 2.75 GiB a device (... free)
+>   cost    ... per 1000 tokens, ... per million query-key pairs
 >
 > memory at the peak of the fullest device
 >   class ...
