@@ -43,6 +43,7 @@ ExecutorImpl::ExecutorImpl(const Program& program, std::int32_t rank, Communicat
       slots_(role_.buffers.size()),
       tickets_(role_.ops.size(), 0),
       host_producer_(role_.buffers.size(), -1) {
+  if (options.memory_limit > 0) meter_->set_limit(options.memory_limit);
   for (std::size_t lane = 1; lane < kNumLanes; ++lane) {
     workers_[lane] = std::make_unique<LaneWorker>(name_of(static_cast<Lane>(lane)));
   }

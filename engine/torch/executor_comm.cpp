@@ -31,7 +31,8 @@ Status ExecutorImpl::run_collective(OpId id, std::int32_t step, std::int64_t enq
   for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
   Channel& channel = communicator_.channel(op.lane, op.group);
   const std::int64_t posted = now_ns();
-  const Status met = channel.rendezvous(op.key);
+  const Status met =
+      guarded("", [&]() -> Status { return channel.rendezvous(intent_of(op, channel)); });
   if (!met.ok()) return at_op(op, met.error());
   const std::int64_t ready = now_ns();
   const Result<Traffic> traffic =
@@ -126,16 +127,7 @@ Result<Traffic> ExecutorImpl::all_to_all_v(const Op& op, Channel& channel) {
   const at::Tensor& rows = value(op.in[0]);
   const at::Tensor& out = value(op.out[0]);
   value(op.in[1]);  // the counts must have been exchanged
-  const auto row_bytes = buffer(op.out[0]).cols * size_of(buffer(op.out[0]).dtype);
-  std::vector<std::int64_t> sent, received;
-  for (std::int32_t p = 0; p < role_.route.ep; ++p) {
-    const auto rows_of = [&](std::int32_t var) {
-      return binding_.values[static_cast<std::size_t>(op.vars.route + var)] * row_bytes;
-    };
-    sent.push_back(rows_of(role_.route.sent(p)));
-    received.push_back(rows_of(role_.route.received(p)));
-  }
-  if (op.direction == Direction::kCombine) std::swap(sent, received);
+  const auto [sent, received] = exchanged_bytes(op);
   return channel.all_to_all_v(rows.data_ptr(), sent, out.data_ptr(), received);
 }
 

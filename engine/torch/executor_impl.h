@@ -68,6 +68,12 @@ class ExecutorImpl final : public Executor {
   Result<Traffic> all_to_all_v(const Op& op, Channel& channel);
   Result<Traffic> count_tokens(const Op& op, Channel& channel);
   void allocate_outputs(const Op& op);
+  // executor_intent.cpp
+  struct MemberBytes {
+    std::vector<std::int64_t> to, from;
+  };
+  MemberBytes exchanged_bytes(const Op& op) const;
+  Intent intent_of(const Op& op, const Channel& channel) const;
 
   // executor_update.cpp: everything else.
   void load_batch(const Op& op, const std::vector<MicroBatch>& batch);
