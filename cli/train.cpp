@@ -124,6 +124,11 @@ std::vector<std::string> engine_words(const Job& job, const Simulated& simulated
   return words;
 }
 
+bool has_parts(const std::string& out) {
+  std::error_code ec;
+  return fs::is_directory(parts_directory(out), ec) && !fs::is_empty(parts_directory(out), ec);
+}
+
 // The op that the rank finished last, as its part says; empty where it says nothing.
 std::string last_op(const std::string& out, std::int64_t rank) {
   Result<TraceReader> opened = TraceReader::open(part_path(out, static_cast<std::int32_t>(rank)));
@@ -143,10 +148,12 @@ std::string last_op(const std::string& out, std::int64_t rank) {
   return "";
 }
 
-// Why the engine ended as it did; empty where all is well.
+// Why the engine ended as it did; empty where all is well, and where the ranks said it themselves:
+// then their parts say it.
 std::string reason_of(const EngineEnd& end, const std::string& out) {
   if (end.child.interrupted) return "interrupted";
   if (end.child.code == 0) return "";
+  if (end.engine_spoke && has_parts(out) && (!end.dead || end.dead->signal == 0)) return "";
   if (!end.dead) {
     return end.child.stuck ? "a rank ended and the launcher did not"
                            : fmt::format("the launcher ended with code {}", end.child.code);
@@ -159,11 +166,6 @@ std::string reason_of(const EngineEnd& end, const std::string& out) {
                       : fmt::format("rank {} ended with code {}", dead.rank, dead.code);
   if (const std::string op = last_op(out, dead.rank); !op.empty()) reason += "; " + op;
   return reason;
-}
-
-bool has_parts(const std::string& out) {
-  std::error_code ec;
-  return fs::is_directory(parts_directory(out), ec) && !fs::is_empty(parts_directory(out), ec);
 }
 
 double median(std::vector<double> values) {
@@ -226,6 +228,9 @@ Result<Outcome> bring_together(const Job& job, const Simulated& simulated, const
   outcome.status = outcome.merge.status;
   // The launcher's word says more than the silence of the ranks that it ended.
   if (outcome.reason.empty()) outcome.reason = outcome.merge.reason;
+  if (outcome.reason.empty() && outcome.code != 0) {
+    outcome.reason = fmt::format("the launcher ended with code {}", end.child.code);
+  }
   if (outcome.status == RunStatus::kFailed && outcome.code == 0) {
     outcome.code = static_cast<int>(ErrorCode::kRun);
   }

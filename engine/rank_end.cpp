@@ -33,8 +33,18 @@ Status RankEnd::close(RunStatus status, const std::string& reason) {
   return recorder_->close(status, reason);
 }
 
+// One line for the trace: hints are for whoever reads the words of the run.
+std::string reason_of(const Error& error) {
+  std::string reason;
+  for (const Problem& problem : error.problems) {
+    reason += (reason.empty() ? "" : "; ") + problem.where + (problem.where.empty() ? "" : ": ") +
+              problem.message;
+  }
+  return reason;
+}
+
 void RankEnd::abort(const Error& error) {
-  (void)close(RunStatus::kFailed, error.text());
+  (void)close(RunStatus::kFailed, reason_of(error));
   mpi_abort(error);
 }
 

@@ -41,6 +41,9 @@ class RankEnd {
   Watch watch_;  // last: its thread uses the members above
 };
 
+// What an error says, in one line: for the trace.
+std::string reason_of(const Error& error);
+
 // `inner` whose abort() is that of the rank's end. Both outlive it.
 class RecordedCommunicator final : public Communicator {
  public:

@@ -128,7 +128,7 @@ Status judge_update(const Rank& r, std::int32_t step, const StepResult& result,
   Error error =
       Error::of(ErrorCode::kRun, "step " + std::to_string(step), what,
                 "lower the learning rate, look at the data of these steps, or raise --skip-limit");
-  (void)r.end.close(RunStatus::kFailed, error.text());
+  (void)r.end.close(RunStatus::kFailed, reason_of(error));
   if (r.rank != 0) error.problems.clear();
   return error;
 }
