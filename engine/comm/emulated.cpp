@@ -75,10 +75,9 @@ class EmulatedChannel final : public Channel {
     const Clock::duration busy = duration_of(bytes / options_.bandwidth.value());
     const int steps = std::bit_width(static_cast<unsigned>(size() - 1));  // ceil(log2 n)
     const Clock::duration latency = duration_of(options_.latency.value() * steps);
-    Clock::time_point end = start + busy + latency;
-    if (options_.shared) {
-      TRY(end, latest(link_.take(start, busy) + latency));
-    }
+    const Clock::time_point mine =
+        (options_.shared ? link_.take(start, busy) : start + busy) + latency;
+    TRY(const Clock::time_point end, latest(mine));
     std::this_thread::sleep_until(end);
     return traffic;
   }

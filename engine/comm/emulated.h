@@ -25,11 +25,11 @@ Result<LinkOptions> parse_link(const std::string& text, const std::string& where
 std::string to_text(const LinkOptions& link);  // parse_link() reads it back
 
 // A collective that moved `traffic` ends no earlier than
-//   t0 + latency * ceil(log2 n) + max(sent, received) / bandwidth,
-// which is the price of one tier of a cluster file (simulator/network.cpp). t0 is when its members
-// had met at the rendezvous, or the call itself where there was none. With `shared`, transfers of a
-// rank queue in the order in which they begin, and every member waits for the last one's link.
-// `inner` outlives the result; rendezvous, clock and abort are its own. Bug if a name is unknown.
+//   t0 + latency * ceil(log2 n) + max(sent, received) / bandwidth
+// of any member, which is the price of one tier of a cluster file (simulator/network.cpp). t0 is
+// when its members had met at the rendezvous, or the call itself where there was none. With
+// `shared`, transfers of a rank queue in the order in which they begin. `inner` outlives the
+// result; rendezvous, clock and abort are its own. Bug if a name is unknown.
 std::unique_ptr<Communicator> make_emulated(Communicator& inner, const std::vector<Group>& groups,
                                             const LinkOptions& link);
 

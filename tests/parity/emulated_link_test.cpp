@@ -70,12 +70,12 @@ std::map<std::int64_t, Told> told(const Program& program, const std::vector<Trac
 
 class EmulatedLink : public testing::TestWithParam<std::int64_t> {};
 
-// Within 15 %, of the fastest of five steps: what else the machine does only ever adds.
+// Within 15 % in the best of five steps: what else the machine does only ever adds.
 TEST_P(EmulatedLink, TakesWhatTheSimulatorSays) {
   const std::int64_t world = GetParam();
   Plan plan = make_plan(reference::tiny_moe(), layout_of(1, world, world, 1), {}, {},
                         DType::kFloat32, 16, world);
-  const engine::LinkOptions link = set_link(plan, 125e3, 5e-3);  // 1 Mbit/s
+  const engine::LinkOptions link = set_link(plan, 31250, 20e-3);  // 250 kbit/s
   const Program program = lower(plan);
   RunOptions options;
   options.steps = kSteps;
@@ -88,7 +88,7 @@ TEST_P(EmulatedLink, TakesWhatTheSimulatorSays) {
   const auto measured = told(program, run.value().events);
   ASSERT_EQ(measured.size(), static_cast<std::size_t>(kSteps));
 
-  std::int64_t fastest = INT64_MAX;
+  double least = 1e9;
   for (const auto& [step, told_of_step] : measured) {
     simulator::Options bound;
     for (const TraceEvents& events : run.value().events) {
@@ -104,14 +104,13 @@ TEST_P(EmulatedLink, TakesWhatTheSimulatorSays) {
       EXPECT_GE(told_of_step.transfer_ns.at(op), ns - 100000) << op << " of step " << step;
       all += ns;
     }
-    EXPECT_GT(all, 100000000) << "the link was meant to dominate";
-    fastest = std::min(fastest, told_of_step.exposed_ns);
-    if (step + 1 < kSteps) continue;
-    const double ratio = static_cast<double>(fastest) / static_cast<double>(predicted.exposed_ns);
-    RecordProperty("ratio", std::to_string(ratio));
-    EXPECT_GT(ratio, 0.85);
-    EXPECT_LT(ratio, 1.15);
+    EXPECT_GT(all, 400000000) << "the link was meant to dominate";
+    least = std::min(least, static_cast<double>(told_of_step.exposed_ns) /
+                                static_cast<double>(predicted.exposed_ns));
   }
+  RecordProperty("measured_over_predicted", std::to_string(least));
+  EXPECT_GT(least, 0.85);
+  EXPECT_LT(least, 1.15);
 }
 
 INSTANTIATE_TEST_SUITE_P(Worlds, EmulatedLink, testing::Values(2, 4));
