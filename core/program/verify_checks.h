@@ -25,8 +25,9 @@ void check_buffers(const Role& role, Findings& findings);
 void check_lifetimes(const Role& role, Findings& findings);
 // verify_units.cpp
 void check_units(const Program& program, const Role& role, Findings& findings);
-void check_backward(const Role& role, Findings& findings);
 void check_balance(const Program& program, const Role& role, Findings& findings);
+// verify_backward.cpp
+void check_backward(const Role& role, Findings& findings);
 // verify_sizes.cpp
 void check_sizes(const Program& program, const Role& role, Findings& findings);
 // verify.cpp

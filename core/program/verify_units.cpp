@@ -1,7 +1,8 @@
 // Checks of one role: what happens to parameters and gradients. Every use of a unit finds its own
 // parameters, every contribution to a gradient is reduced, accumulated, summed over the replicas
-// and measured before the one optimizer step, and every forward has its backward.
+// and measured before the one optimizer step.
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -66,6 +67,10 @@ class UnitWalk {
           break;
         case OpKind::kOptimizerStep:
           update(op);
+          break;
+        case OpKind::kCopyToHost:
+        case OpKind::kCopyToDevice:
+          copy(op);
           break;
         default:
           break;
@@ -189,13 +194,39 @@ class UnitWalk {
       say(op, "not_updated",
           unit.name + " is updated before its gradient is complete and measured");
     }
-    if (at(op.in, 1) != unit.shard || at(op.in, 2) != unit.moment1 ||
-        at(op.in, 3) != unit.moment2) {
+    if (at(op.in, 1) != unit.shard || source(at(op.in, 2)) != unit.moment1 ||
+        source(at(op.in, 3)) != unit.moment2) {
       say(op, "not_updated", "the shard and moments are not those of " + unit.name);
+    }
+    updated_.insert({at(op.in, 2), at(op.in, 3)});
+  }
+
+  // The persistent buffer that a buffer on the device is a copy of, or itself.
+  BufferId source(BufferId b) const {
+    const auto found = copied_.find(b);
+    return found == copied_.end() ? b : found->second;
+  }
+
+  // Moments that live on the host come, are updated, and go back where they came from.
+  void copy(const Op& op) {
+    if (op.kind == OpKind::kCopyToDevice) {
+      copied_[at(op.out, 0)] = at(op.in, 0);
+    } else if (!op.updates.empty()) {
+      if (source(at(op.in, 0)) != at(op.updates, 0) || updated_.count(at(op.in, 0)) == 0) {
+        say(op, "not_updated", "writes back what is not the updated copy of its target");
+      }
+      written_.insert(at(op.updates, 0));
     }
   }
 
   void finish() {
+    for (const Unit& unit : role_.units) {
+      for (const BufferId b : {unit.moment1, unit.moment2}) {
+        const bool away = role_.buffers[index(b)].space == MemorySpace::kHost;
+        if (away == (written_.count(b) > 0)) continue;
+        report(findings_, role_, nullptr, "not_updated", name(b) + " does not go back to the host");
+      }
+    }
     for (const auto& [b, gradient] : gradients_) {
       if (gradient.stage == Stage::kDone || b < 0) continue;
       report(findings_, role_, nullptr, "not_reduced", name(b) + " is used by nothing");
@@ -216,66 +247,14 @@ class UnitWalk {
   std::map<BufferId, std::int32_t> counted_;   // the group that exchanged these counts
   std::map<BufferId, Gradient> gradients_;
   bool normed_ = false, summed_ = false;
+  std::map<BufferId, BufferId> copied_;  // device buffer -> the host buffer it was copied from
+  std::set<BufferId> updated_, written_;
 };
-
-// What `made` had as operand v of its block, as input or as output.
-BufferId operand(const Block& block, const Op& made, ValueId v) {
-  for (std::size_t i = 0; i < block.inputs.size(); ++i) {
-    if (block.inputs[i] == v) return at(made.in, i);
-  }
-  for (std::size_t i = 0; i < block.outputs.size(); ++i) {
-    if (block.outputs[i] == v) return at(made.out, i);
-  }
-  return -1;
-}
-
-// `made` wrote the tape that `op` reads: the values kept beside it are the ones of that run.
-void check_tape(const Role& role, const Op& made, const Op& op, Findings& findings) {
-  if (made.path != op.path || made.micro_batch != op.micro_batch || made.block != op.block) {
-    report(findings, role, &op, "wrong_operand", "reads the tape of " + made.path);
-    return;
-  }
-  const Block& block = role.blocks[index(op.block)];
-  std::size_t i = block.outputs.size() + 1;
-  for (const auto* list : {&block.saved_inputs, &block.saved_outputs}) {
-    for (const ValueId v : *list) {
-      if (at(op.in, i++) == operand(block, made, v)) continue;
-      report(findings, role, &op, "wrong_operand",
-             "its " + block.values[index(v)].name + " is not the one that forward made");
-    }
-  }
-}
 
 }  // namespace
 
 void check_units(const Program& program, const Role& role, Findings& findings) {
   UnitWalk(program, role, findings).run();
-}
-
-void check_backward(const Role& role, Findings& findings) {
-  std::map<std::pair<std::string, std::int32_t>, std::pair<int, int>> runs;  // forward, backward
-  std::map<BufferId, const Op*> tapes;
-  std::map<BufferId, int> read;
-  for (const Op& op : role.ops) {
-    const bool forward = op.kind == OpKind::kForward || op.kind == OpKind::kForwardTape;
-    if (forward && op.phase == Phase::kForward) ++runs[{op.path, op.micro_batch}].first;
-    if (op.kind == OpKind::kForwardTape && !op.out.empty()) tapes[op.out.back()] = &op;
-    if (op.kind != OpKind::kBackward) continue;
-    ++runs[{op.path, op.micro_batch}].second;
-    const BufferId tape = at(op.in, role.blocks[index(op.block)].outputs.size());
-    ++read[tape];
-    const auto made = tapes.find(tape);
-    if (made != tapes.end()) check_tape(role, *made->second, op, findings);
-  }
-  for (const auto& [run, counts] : runs) {
-    if (counts.first == 1 && counts.second == 1) continue;
-    report(findings, role, nullptr, "missing_backward",
-           run.first + " of micro-batch " + std::to_string(run.second) + " runs forward " +
-               std::to_string(counts.first) + " times, backward " + std::to_string(counts.second));
-  }
-  for (const auto& [tape, op] : tapes) {
-    if (read[tape] != 1) report(findings, role, op, "missing_backward", "its tape is not read");
-  }
 }
 
 }  // namespace orrery

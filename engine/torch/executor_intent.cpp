@@ -6,16 +6,19 @@
 
 namespace orrery::engine {
 
-// To and from each member of the expert group, in bytes.
+// Of part `part` of the exchange that `op` is a part of: what `var` of its record counts.
+std::int64_t ExecutorImpl::part_bytes(const Op& op, std::int32_t part, std::int32_t var) const {
+  const Buffer& rows = buffer(op.out[0]);
+  const std::int32_t record = op.vars.route + (part - op.chunk) * role_.route.size();
+  return binding_.values[static_cast<std::size_t>(record + var)] * rows.cols * size_of(rows.dtype);
+}
+
+// To and from each member of the expert group.
 ExecutorImpl::MemberBytes ExecutorImpl::exchanged_bytes(const Op& op) const {
-  const auto row_bytes = buffer(op.out[0]).cols * size_of(buffer(op.out[0]).dtype);
   MemberBytes bytes;
   for (std::int32_t p = 0; p < role_.route.ep; ++p) {
-    const auto rows_of = [&](std::int32_t var) {
-      return binding_.values[static_cast<std::size_t>(op.vars.route + var)] * row_bytes;
-    };
-    bytes.to.push_back(rows_of(role_.route.sent(p)));
-    bytes.from.push_back(rows_of(role_.route.received(p)));
+    bytes.to.push_back(part_bytes(op, op.chunk, role_.route.sent(p)));
+    bytes.from.push_back(part_bytes(op, op.chunk, role_.route.received(p)));
   }
   if (op.direction == Direction::kCombine) std::swap(bytes.to, bytes.from);
   return bytes;
@@ -29,7 +32,14 @@ Intent ExecutorImpl::intent_of(const Op& op, const Channel& channel) const {
     case OpKind::kAllGather:
       intent.bytes = bytes_of(op.out[0]) / channel.size();
       break;
+    case OpKind::kAllGatherRows:
+      intent.bytes = bytes_of(op.in[0]);
+      break;
+    case OpKind::kAllToAll:
+      intent.bytes = bytes_of(op.in[0]) / channel.size();
+      break;
     case OpKind::kReduceScatter:
+    case OpKind::kReduceScatterRows:
       intent.bytes = bytes_of(op.out[0]);
       break;
     case OpKind::kAllReduce:

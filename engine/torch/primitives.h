@@ -16,10 +16,14 @@ namespace orrery::engine {
 
 // What a block needs at run time beside tensors.
 struct BlockContext {
-  // Lengths of the documents of each sequence, in row order. Attention and positions stay inside a
-  // document. All rows that rope and attention see are covered.
+  // Lengths of the documents of each whole sequence, in row order, padding included. Attention and
+  // positions stay inside a document. All rows that rope and attention see are covered.
   std::vector<std::vector<std::int64_t>> documents;
-  // Rows each local expert received, in expert order; they sum to the rows (kGroupedLinear).
+  // Where in each sequence this rank's rows begin: not 0 where ranks share a sequence.
+  std::int64_t first_position = 0;
+  // The global number of the first local expert (kSelectSort).
+  std::int64_t first_expert = 0;
+  // Rows of each local expert, in expert order; they sum to the rows (kGroupedLinear, kSelectSort).
   std::vector<std::int64_t> expert_rows;
   // [source peer][local expert] rows received (kToExpertMajor, kToSourceMajor).
   std::vector<std::vector<std::int64_t>> received;

@@ -59,6 +59,12 @@ std::vector<Case> cases() {
   const Model moe = bytes_moe(), dense = bytes_dense();
   Layout dense2 = layout_of(1, 2, 1, 1, 2), dense4 = layout_of(1, 4, 1, 1, 1);
   dense2.replicate_e = dense4.replicate_e = 1;
+  Layout shared = layout_of(1, 4, 2, 2), gathered = layout_of(2, 2, 4, 1);
+  shared.sp = 2;
+  gathered.dispatcher = "all_gather";
+  const auto with = [](const Layout& l, const Chunks& c, const MemoryPolicy& p) {
+    return make_plan(bytes_moe(), l, c, p, f32, kTokens, kSequences);
+  };
   return {
       {"two ranks, dense, fsdp", make(dense, dense2, {0, 0, 1}, 0, f32)},
       {"two ranks, ep, replicated", make(moe, layout_of(2, 1, 2, 1, 4), {0, 0, 1}, 0, f32)},
@@ -68,6 +74,9 @@ std::vector<Case> cases() {
        make(moe, layout_of(1, 4, 4, 1, 1), {0, 0, 1}, 0, f32, BalanceScope::kMicrobatchGlobal)},
       {"four ranks, ep 2 x fsdp 2, recompute, chunks",
        make(moe, layout_of(2, 2, 2, 2, 1), {24, 8, 1}, 2, bf16)},
+      {"four ranks, sp 2, ep 2 in parts, domino, swap, host",
+       with(shared, {0, 0, 1, 2, 2, 2}, {1, 0, 0, 2, 1, 1, 0, true})},
+      {"four ranks, all-gather, keep", with(gathered, {}, {0, 1, 1, 0, 0, 1, 1})},
   };
 }
 
@@ -106,11 +115,12 @@ std::vector<engine::StepResult> run_threads(const Plan& plan, const Program& pro
     auto executor = engine::Executor::create(program, rank, communicator, trace, options);
     ASSERT_TRUE(executor.ok()) << executor.error().text();
     for (std::int32_t step = 0; step < kSteps; ++step) {
-      std::vector<engine::MicroBatch> batch(static_cast<std::size_t>(plan.layout.accumulation));
+      std::vector<engine::MicroBatch> batch(static_cast<std::size_t>(program.step.micro_batches));
+      const std::int64_t sp = plan.layout.sp, dp = program.world / sp;
       for (std::size_t m = 0; m < batch.size(); ++m) {
         for (std::int64_t j = 0; j < plan.layout.micro_batch; ++j) {
           const auto row =
-              (static_cast<std::int64_t>(m) * program.world + rank) * plan.layout.micro_batch + j;
+              (static_cast<std::int64_t>(m) * dp + rank / sp) * plan.layout.micro_batch + j;
           source.append_row(step * kSequences + row, batch[m].ids, batch[m].labels);
           batch[m].documents.push_back({kTokens});
         }
@@ -171,8 +181,9 @@ class MpiParity : public testing::TestWithParam<Case> {
   // (b) Every collective moved what the program says of it under the recorded sizes. Adds them up.
   void expect_wire_bytes(const TraceEvents& step, std::int32_t rank, Channels& sums) {
     ASSERT_EQ(step.bindings.size(), 1U);
-    const auto collectives = std::count_if(role_.ops.begin(), role_.ops.end(),
-                                           [](const Op& op) { return op.lane != Lane::kCompute; });
+    const auto collectives = std::count_if(role_.ops.begin(), role_.ops.end(), [](const Op& op) {
+      return is_collective(op.kind) && op.lane != Lane::kCompute;
+    });
     EXPECT_EQ(std::ssize(step.collectives), collectives);
     ASSERT_GT(collectives, 0);
     for (const CollectiveEvent& c : step.collectives) {

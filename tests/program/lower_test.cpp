@@ -60,6 +60,15 @@ TEST(Lowering, EveryProgramVerifies) {
   });
 }
 
+TEST(Lowering, EveryProgramOfAllMechanismsVerifies) {
+  for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+    const Plan plan = random_mechanism_plan(seed);
+    SCOPED_TRACE(label(seed, plan));
+    for (const Finding& f : verify(lower(plan))) ADD_FAILURE() << f.rule << ": " << f.message;
+    if (::testing::Test::HasFailure()) return;  // one program is enough to read
+  }
+}
+
 TEST(Lowering, BuffersBalance) {
   for_seeds(kSeeds, [](const Plan&, const Program& p) {
     const Role& role = p.roles[0];
@@ -295,7 +304,7 @@ TEST(Lowering, CollectiveBytesAreTheirFormulas) {
           sent = others * 8;
           break;
         case OpKind::kReduceMetrics:
-          sent = others * 4 * 8;
+          sent = others * kNumMetrics * 8;
           break;
         case OpKind::kExchangeCounts:
           sent = others * (plan.model.experts / n) * 8;
@@ -391,8 +400,8 @@ TEST(Lowering, GroupsPartitionTheWorldByTheirOrder) {
   std::map<std::string, std::pair<int, int>> have;
   for (const Group& g : p.groups) have[g.name] = {g.size, g.stride};
   const std::map<std::string, std::pair<int, int>> want = {
-      {"world", {8, 1}}, {"fsdp_d", {4, 1}}, {"replicate_d", {2, 4}},
-      {"ep", {2, 2}},    {"fsdp_e", {2, 1}}, {"replicate_e", {2, 4}}};
+      {"world", {8, 1}},  {"fsdp_d", {4, 1}},      {"replicate_d", {2, 4}}, {"ep", {2, 2}},
+      {"fsdp_e", {2, 1}}, {"replicate_e", {2, 4}}, {"sp", {1, 1}}};
   EXPECT_EQ(have, want);
 }
 
