@@ -73,6 +73,19 @@ void check_json(Verdict& verdict, const std::string& text) {
   }
 }
 
+// Also what makes it no plain run: a slow link that was emulated, a fault on purpose.
+Result<std::string> about_trace(const std::string& path) {
+  TRY(TraceReader reader, TraceReader::open(path));
+  TRY(const std::vector<Attr> attrs, reader.attrs());
+  std::string about = fmt::format("a {} run", name_of(reader.run().kind));
+  for (const Attr& attr : attrs) {
+    if (attr.subject == "run") about += fmt::format(" ({} {})", attr.name, attr.value);
+  }
+  const std::string& reason = reader.run().reason;
+  return fmt::format("{}, {}{}", about, name_of(reader.run().status),
+                     reason.empty() ? "" : ": " + reason);
+}
+
 Verdict check_file(const std::string& path) {
   Verdict verdict{path, "unknown", "", {}};
   const Result<bool> trace = is_trace(path);
@@ -82,11 +95,7 @@ Verdict check_file(const std::string& path) {
   }
   if (trace.value()) {
     verdict.kind = "trace";
-    judge(verdict, TraceReader::open(path), [](const TraceReader& reader) {
-      const RunInfo& run = reader.run();
-      const std::string reason = run.reason.empty() ? "" : ": " + run.reason;
-      return fmt::format("a {} run, {}{}", name_of(run.kind), name_of(run.status), reason);
-    });
+    judge(verdict, about_trace(path), [](const std::string& about) { return about; });
     return verdict;
   }
   const Result<std::string> text = read_file(path);

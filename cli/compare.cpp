@@ -169,6 +169,16 @@ void print_memory_classes(const CompareReport& report, const Names& names, Outpu
   out.line(table.text());
 }
 
+// A slow link that was emulated, a fault on purpose: no plain run.
+Status warn_of_attrs(TraceReader& side, Output& out) {
+  TRY(const std::vector<Attr> attrs, side.attrs());
+  for (const Attr& attr : attrs) {
+    if (attr.subject != "run") continue;
+    out.warn(fmt::format("{} ran with {} {}", side.path(), attr.name, attr.value));
+  }
+  return Ok{};
+}
+
 // True within the tolerance; says so otherwise. A figure that cannot be compared is not within.
 bool within(const Compared& pair, double tolerance) {
   return std::isfinite(pair.error()) && std::abs(pair.error()) <= tolerance;
@@ -194,6 +204,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   TRY(TraceReader a, open_side(arguments.text("A")));
   TRY(TraceReader b, open_side(arguments.text("B")));
   TRY(const CompareReport report, compare_runs(a, b));
+  for (TraceReader* side : {&a, &b}) TRY_OK(warn_of_attrs(*side, out));
   const Names names = names_of(a, b);
   const bool good =
       !tolerance || (within(report.step_s, *tolerance) && within(report.peak_bytes, *tolerance));

@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 struct Job {
   std::string plan_path, data, out;
   std::int64_t steps = 0, seed = 0;
+  std::vector<std::string> passed_on;  // words for the engine alone
 };
 
 // What came of it: the report of both the text and --json.
@@ -69,6 +70,26 @@ Status check_cluster(const std::string& path, const Plan& plan, Output& out) {
   return Ok{};
 }
 
+// The engine reads these itself; what it would refuse is refused here, before ranks are started.
+Status read_limits(const Arguments& arguments, Job& job) {
+  const auto quantity = [&](const char* name, const char* dimension) -> Status {
+    if (!arguments.has(name)) return Ok{};
+    const auto value = parse_quantity(arguments.text(name), dimension, std::string("--") + name);
+    return value.ok() ? Status(Ok{}) : Error{ErrorCode::kUsage, value.error().problems};
+  };
+  TRY_OK(quantity("stall-limit", "s"));
+  TRY_OK(quantity("memory-limit", "bytes"));
+  if (arguments.has("skip-limit")) {
+    TRY_OK(arguments.integer("skip-limit", 1, std::numeric_limits<std::int32_t>::max()));
+  }
+  for (const char* name : {"stall-limit", "memory-limit", "skip-limit", "emulate-link"}) {
+    if (!arguments.has(name)) continue;
+    job.passed_on.push_back(std::string("--") + name);
+    job.passed_on.push_back(arguments.text(name));
+  }
+  return Ok{};
+}
+
 Result<Job> read_job(const Arguments& arguments) {
   Job job;
   job.plan_path = arguments.text("PLAN");
@@ -76,6 +97,7 @@ Result<Job> read_job(const Arguments& arguments) {
   job.out = arguments.text("out");
   TRY(job.steps, arguments.integer("steps", 1, std::numeric_limits<std::int32_t>::max()));
   TRY(job.seed, arguments.integer("seed", 0, std::numeric_limits<std::int64_t>::max()));
+  TRY_OK(read_limits(arguments, job));
   std::error_code ec;
   if (!fs::exists(job.data, ec)) {
     return Error::of(ErrorCode::kIo, job.data, "no such file or folder",
@@ -86,18 +108,25 @@ Result<Job> read_job(const Arguments& arguments) {
 }
 
 std::vector<std::string> engine_words(const Job& job, const Simulated& simulated) {
-  return {"run",
-          job.plan_path,
-          "--data",
-          job.data,
-          "--out",
-          job.out,
-          "--steps",
-          std::to_string(job.steps),
-          "--seed",
-          std::to_string(job.seed),
-          "--predicted-ns",
-          std::to_string(simulated.result.step.value())};
+  std::vector<std::string> words = {"run",
+                                    job.plan_path,
+                                    "--data",
+                                    job.data,
+                                    "--out",
+                                    job.out,
+                                    "--steps",
+                                    std::to_string(job.steps),
+                                    "--seed",
+                                    std::to_string(job.seed),
+                                    "--predicted-ns",
+                                    std::to_string(simulated.result.step.value())};
+  words.insert(words.end(), job.passed_on.begin(), job.passed_on.end());
+  return words;
+}
+
+bool has_parts(const std::string& out) {
+  std::error_code ec;
+  return fs::is_directory(parts_directory(out), ec) && !fs::is_empty(parts_directory(out), ec);
 }
 
 // The op that the rank finished last, as its part says; empty where it says nothing.
@@ -119,10 +148,12 @@ std::string last_op(const std::string& out, std::int64_t rank) {
   return "";
 }
 
-// Why the engine ended as it did; empty where all is well.
+// Why the engine ended as it did; empty where all is well, and where the ranks said it themselves:
+// then their parts say it.
 std::string reason_of(const EngineEnd& end, const std::string& out) {
   if (end.child.interrupted) return "interrupted";
   if (end.child.code == 0) return "";
+  if (end.engine_spoke && has_parts(out) && (!end.dead || end.dead->signal == 0)) return "";
   if (!end.dead) {
     return end.child.stuck ? "a rank ended and the launcher did not"
                            : fmt::format("the launcher ended with code {}", end.child.code);
@@ -135,11 +166,6 @@ std::string reason_of(const EngineEnd& end, const std::string& out) {
                       : fmt::format("rank {} ended with code {}", dead.rank, dead.code);
   if (const std::string op = last_op(out, dead.rank); !op.empty()) reason += "; " + op;
   return reason;
-}
-
-bool has_parts(const std::string& out) {
-  std::error_code ec;
-  return fs::is_directory(parts_directory(out), ec) && !fs::is_empty(parts_directory(out), ec);
 }
 
 double median(std::vector<double> values) {
@@ -202,6 +228,9 @@ Result<Outcome> bring_together(const Job& job, const Simulated& simulated, const
   outcome.status = outcome.merge.status;
   // The launcher's word says more than the silence of the ranks that it ended.
   if (outcome.reason.empty()) outcome.reason = outcome.merge.reason;
+  if (outcome.reason.empty() && outcome.code != 0) {
+    outcome.reason = fmt::format("the launcher ended with code {}", end.child.code);
+  }
   if (outcome.status == RunStatus::kFailed && outcome.code == 0) {
     outcome.code = static_cast<int>(ErrorCode::kRun);
   }
@@ -298,6 +327,10 @@ const Command& train_command() {
        {"--steps", "N", "how many", "20"},
        {"--seed", "S", "of the initial weights and the order of the data", "0"},
        {"-o,--out", "FILE", "the trace", "run.db"},
+       {"--stall-limit", "TIME", "how long a rank may keep the others waiting", "10 min"},
+       {"--memory-limit", "BYTES", "what a rank may hold; without it, all there is", ""},
+       {"--skip-limit", "N", "steps in a row without a finite gradient that end the run", "8"},
+       {"--emulate-link", "LINK", "make collectives as slow as over \"100 Mbit/s,1 ms\"", ""},
        {"--dry-run", "", "print the command line and start nothing", ""}},
       run};
   return command;

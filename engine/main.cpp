@@ -1,5 +1,6 @@
 // orrery-engine: what `orrery train` and `orrery doctor --probe` start under mpirun.
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -7,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "core/quantity.h"
 #include "core/result.h"
 #include "engine/comm/communicator.h"
 #include "engine/run.h"
@@ -21,7 +23,10 @@ using orrery::Status;
 
 constexpr const char* kUsage =
     "usage: orrery-engine run PLAN --data FILE_OR_DIR --out RUN.db [--steps N] [--seed S]\n"
-    "                         [--predicted-ns NS] [--no-trace]\n"
+    "                         [--predicted-ns NS] [--no-trace] [--skip-limit N]\n"
+    "                         [--stall-limit TIME] [--memory-limit BYTES]\n"
+    "                         [--emulate-link RATE,LATENCY[,shared][,LANE_OR_GROUP...]]\n"
+    "                         [--inject FAULT] (else $ORRERY_INJECT; docs/faults.md)\n"
     "       orrery-engine probe --out CLUSTER.json\n"
     "Each is started by mpirun, one process a rank; `orrery train PLAN` and `orrery doctor\n"
     "--probe` do that. Example: mpirun -np 4 orrery-engine run plan.json --data text --out "
@@ -53,9 +58,10 @@ Result<Arguments> parse(int argc, char** argv) {
       return usage("unexpected argument " + word);
     }
   }
-  const std::map<std::string, int> known = {{"--data", 0},         {"--out", 0},
-                                            {"--steps", 0},        {"--seed", 0},
-                                            {"--predicted-ns", 0}, {"--no-trace", 0}};
+  const std::map<std::string, int> known = {
+      {"--data", 0},         {"--out", 0},          {"--steps", 0},      {"--seed", 0},
+      {"--predicted-ns", 0}, {"--no-trace", 0},     {"--skip-limit", 0}, {"--stall-limit", 0},
+      {"--memory-limit", 0}, {"--emulate-link", 0}, {"--inject", 0}};
   for (const auto& [name, value] : a.options) {
     if (known.count(name) == 0) return usage("unknown option " + name);
   }
@@ -82,6 +88,39 @@ std::string text(const Arguments& a, const std::string& name) {
   return found == a.options.end() ? "" : found->second;
 }
 
+// A quantity above zero, `fallback` where it is not given.
+Result<double> quantity(const Arguments& a, const std::string& name, const char* dimension,
+                        double fallback, double largest) {
+  const std::string words = text(a, name);
+  if (words.empty()) return fallback;
+  const auto value = orrery::parse_quantity(words, dimension, name);
+  if (!value.ok()) return Error{ErrorCode::kUsage, value.error().problems};
+  if (value.value() <= 0 || value.value() > largest) return usage(name + " is out of range");
+  return value.value();
+}
+
+// What a run does where it goes wrong, and what is made to go wrong.
+Status read_faults(const Arguments& a, orrery::engine::RunArguments& run) {
+  TRY(const double stall, quantity(a, "--stall-limit", "s", 600, 1e6));
+  TRY(const double memory, quantity(a, "--memory-limit", "bytes", 0, 1e18));
+  TRY(const std::int64_t skips,
+      number(a, "--skip-limit", run.skip_limit, std::numeric_limits<std::int32_t>::max()));
+  if (skips == 0) return usage("--skip-limit is at least 1");
+  run.stall_limit = std::chrono::nanoseconds(static_cast<std::int64_t>(stall * 1e9));
+  run.memory_limit = static_cast<std::int64_t>(memory);
+  run.skip_limit = static_cast<std::int32_t>(skips);
+  if (a.options.count("--emulate-link") != 0) {
+    TRY(run.link, orrery::engine::parse_link(text(a, "--emulate-link"), "--emulate-link"));
+  }
+  const char* environment = std::getenv("ORRERY_INJECT");
+  std::string fault = text(a, "--inject");
+  if (fault.empty() && environment != nullptr) fault = environment;
+  if (!fault.empty()) {
+    TRY(run.fault, orrery::engine::parse_fault(fault, "--inject"));
+  }
+  return orrery::Ok{};
+}
+
 Status execute(int argc, char** argv) {
   TRY(const Arguments a, parse(argc, argv));
   if (a.command == "probe") {
@@ -102,6 +141,7 @@ Status execute(int argc, char** argv) {
   run.steps = static_cast<std::int32_t>(steps);
   run.seed = static_cast<std::uint64_t>(seed);
   run.trace = a.options.count("--no-trace") == 0;
+  TRY_OK(read_faults(a, run));
   return orrery::engine::run_rank(run);
 }
 

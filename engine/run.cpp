@@ -4,8 +4,9 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <functional>
+#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "engine/comm/communicator.h"
 #include "engine/data.h"
 #include "engine/documents.h"
+#include "engine/rank_end.h"
 #include "engine/torch/executor.h"
 #include "tracer/recorder.h"
 
@@ -139,51 +141,67 @@ Result<Job> prepare(const RunArguments& arguments, std::int32_t size) {
   return Job{std::move(plan), std::move(program), std::move(data)};
 }
 
-// Ends this rank's part of the trace before it ends the run: MPI ends the process in abort().
-class RecordedCommunicator final : public Communicator {
- public:
-  RecordedCommunicator(Communicator& inner, Recorder* recorder)
-      : inner_(inner), recorder_(recorder) {}
-  std::int32_t rank() const override { return inner_.rank(); }
-  std::int32_t world() const override { return inner_.world(); }
-  Channel& channel(Lane lane, std::int32_t group) override { return inner_.channel(lane, group); }
-  Result<ClockOffset> clock_offset() override { return inner_.clock_offset(); }
-  // From the walking thread or from a lane's; the first one ends it all.
-  void abort(const Error& error) override {
-    const std::lock_guard lock(mutex_);
-    Recorder* const recorder = std::exchange(recorder_, nullptr);
-    if (recorder != nullptr) (void)recorder->close(RunStatus::kFailed, error.text());
-    inner_.abort(error);
-  }
-
- private:
-  Communicator& inner_;
-  std::mutex mutex_;
-  Recorder* recorder_;  // null: no trace, or closed
-};
-
 struct Rank {
   const Job& job;
   const RunArguments& arguments;
   std::int32_t rank;
   Communicator& communicator;
+  RankEnd& end;
 };
 
-// An error has ended the run on every rank.
+// Says in the trace that the update of a step was skipped. An error, the same on every rank, when
+// that was so for too many steps in a row.
+Status judge_update(const Rank& r, std::int32_t step, const StepResult& result,
+                    std::int32_t& skipped) {
+  skipped = result.updated ? 0 : skipped + 1;
+  if (result.updated) return Ok{};
+  const std::string what = "the gradient norm is not finite: weights were left alone (" +
+                           std::to_string(skipped) + " in a row)";
+  if (r.rank == 0 && r.end.recorder() != nullptr) {
+    r.end.recorder()->record(NoteEvent{-1, result.end_ns, "update_skipped",
+                                       "step " + std::to_string(step) + ": " + what});
+  }
+  if (skipped < r.arguments.skip_limit) return Ok{};
+  Error error =
+      Error::of(ErrorCode::kRun, "step " + std::to_string(step), what,
+                "lower the learning rate, look at the data of these steps, or raise --skip-limit");
+  (void)r.end.close(RunStatus::kFailed, reason_of(error));
+  if (r.rank != 0) error.problems.clear();
+  return error;
+}
+
+// Every error but that of judge_update has ended the run on every rank.
 Status train(const Rank& r, TraceSink& sink) {
   ExecutorOptions options;
   options.optimizer = r.job.plan.workload.optimizer;
   options.seed = r.arguments.seed;
-  auto executor = Executor::create(r.job.program, r.rank, r.communicator, sink, options);
+  options.memory_limit = r.arguments.memory_limit;
+  std::optional<Injector> injector;
+  std::unique_ptr<Communicator> emulated, injected;
+  Communicator* communicator = &r.communicator;
+  if (r.arguments.link) {
+    emulated = make_emulated(*communicator, r.job.program.groups, *r.arguments.link);
+    communicator = emulated.get();
+  }
+  if (r.arguments.fault) {
+    injector.emplace(*r.arguments.fault, r.job.program, r.rank);
+    injected = make_injected(*communicator, *injector);
+    communicator = injected.get();
+    options.observe = injector->observer();
+  }
+  auto executor = Executor::create(r.job.program, r.rank, *communicator, sink, options);
   if (!executor.ok()) {
-    r.communicator.abort(executor.error());
+    communicator->abort(executor.error());
     return executor.error();
   }
   if (r.rank == 0) print_data(r.job.data);
+  std::int32_t skipped = 0;
   for (std::int32_t step = 0; step < r.arguments.steps; ++step) {
+    if (injector) injector->begin_step(step);
     TRY(const StepResult result,
         executor.value()->run_step(step, batch_of(r.job.plan, r.job.data, r.rank, step)));
     if (r.rank == 0) print_step(r.job.plan, r.arguments, step, result);
+    TRY_OK(judge_update(r, step, result, skipped));
   }
   return Ok{};
 }
@@ -215,28 +233,58 @@ Status train_recorded(const Rank& r) {
     if (opened.ok()) (void)opened.value()->close(RunStatus::kFailed, "another rank has no trace");
     return everywhere.error();
   }
-  Recorder& recorder = *opened.value();
-  RecordedCommunicator communicator(r.communicator, &recorder);
+  r.end.attach(std::move(opened).value());
+  Recorder& recorder = *r.end.recorder();
+  // Nobody shall take such a run for a plain one.
+  if (r.arguments.link) recorder.record(Attr{"run", "emulated_link", to_text(*r.arguments.link)});
+  if (r.arguments.fault) recorder.record(Attr{"run", "injected_fault", r.arguments.fault->text});
   RecorderTrace sink(recorder);
-  TRY_OK(train(Rank{r.job, r.arguments, r.rank, communicator}, sink));
+  TRY_OK(train(r, sink));
   // A rank that cannot write its last rows must not end the others before they wrote theirs.
-  return mpi_agree(recorder.close(RunStatus::kOk));
+  return mpi_agree(r.end.close(RunStatus::kOk));
+}
+
+// What an op of this rank is called; keys of another program have no name.
+std::function<std::string(std::uint64_t)> names_of(const Program& program, std::int32_t rank) {
+  std::map<std::uint64_t, std::string> names;
+  for (const Op& op : program.role_of(rank).ops) {
+    names[op.key] = op.path + " (" + name_of(op.phase) + ", micro-batch " +
+                    std::to_string(op.micro_batch) + ")";
+  }
+  return [names = std::move(names)](std::uint64_t key) {
+    const auto found = names.find(key);
+    return found == names.end() ? "of another program, key " + std::to_string(key) : found->second;
+  };
+}
+
+Status check_arguments(const RunArguments& arguments, const Program& program) {
+  if (arguments.link) TRY_OK(check_link(*arguments.link, program.groups, "--emulate-link"));
+  if (arguments.fault) TRY_OK(check_fault(*arguments.fault, program, "--inject"));
+  return Ok{};
 }
 
 }  // namespace
 
 // Every error that comes back is known to all ranks, or has ended them: none waits for another.
 Status run_rank(const RunArguments& arguments) {
+  RankEnd end;
   TRY(const MpiWorld world, mpi_world());
   const Result<Job> job = prepare(arguments, world.size);
-  TRY_OK(job.ok() ? mpi_agree(Ok{}, job.value().program.hash()) : mpi_agree(job.error()));
+  TRY_OK(job.ok() ? mpi_agree(check_arguments(arguments, job.value().program),
+                              job.value().program.hash())
+                  : mpi_agree(job.error()));
+  CommTuning tuning;
+  tuning.stall_limit = arguments.stall_limit;
+  tuning.name_of_op = names_of(job.value().program, world.rank);
+  tuning.on_stall = [&end](const Error& error) { end.abort(error); };
   auto communicator =
-      make_mpi(job.value().program.groups, channels_of(job.value().program), world.size);
+      make_mpi(job.value().program.groups, channels_of(job.value().program), world.size, tuning);
   if (!communicator.ok()) {
     mpi_abort(communicator.error());
     return communicator.error();
   }
-  const Rank rank{job.value(), arguments, world.rank, *communicator.value()};
+  RecordedCommunicator recorded(*communicator.value(), end);
+  const Rank rank{job.value(), arguments, world.rank, recorded, end};
   if (arguments.trace) return train_recorded(rank);
   NoTrace no_trace;
   return train(rank, no_trace);

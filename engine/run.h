@@ -2,10 +2,14 @@
 // trace.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/result.h"
+#include "engine/comm/emulated.h"
+#include "engine/inject.h"
 
 namespace orrery::engine {
 
@@ -15,6 +19,11 @@ struct RunArguments {
   std::uint64_t seed = 1;
   std::int64_t predicted_ns = 0;  // of one step; 0: not shown
   bool trace = true;              // false: no trace at all (to measure what tracing costs)
+  std::chrono::nanoseconds stall_limit = std::chrono::minutes(10);  // see CommTuning
+  std::int64_t memory_limit = 0;    // bytes a rank may have live; 0: as much as there is
+  std::int32_t skip_limit = 8;      // steps in a row whose update is skipped: the run ends
+  std::optional<LinkOptions> link;  // a slow link that is emulated
+  std::optional<Fault> fault;       // on purpose
 };
 
 // Starts MPI; the caller ends it (mpi_finish) after it has printed the error, since a rank that is

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "tracer/recorder.h"
@@ -22,6 +23,7 @@ struct Part {
   TraceEvents events;
   std::vector<CounterEvent> counters;
   std::vector<NoteEvent> notes;
+  std::vector<Attr> attrs;
   std::string problem;
 };
 
@@ -95,6 +97,7 @@ Result<Part> read_part(sql::Database& db, std::int32_t rank) {
   read(part.events.bindings);
   read(part.counters);
   read(part.notes);
+  read(part.attrs);
   shift_clock(part);
   rows::sort(part.events);
   return part;
@@ -178,7 +181,12 @@ class Merger {
     TRY_OK(rows::replace_rank(file_.db(), part.rank));
     TRY_OK(file_.sink().put_all(part.events));
     TRY_OK(file_.sink().put_all(part.counters));
-    return file_.sink().put_all(part.notes);
+    TRY_OK(file_.sink().put_all(part.notes));
+    for (const Attr& attr : part.attrs) {
+      if (!attrs_.insert({attr.subject, attr.name, attr.value}).second) continue;
+      TRY_OK(file_.sink().put(attr));
+    }
+    return Ok{};
   }
 
   // Of each role once, from the first part that has all of it.
@@ -203,6 +211,7 @@ class Merger {
   TraceFile& file_;
   MergeReport report_;
   std::vector<NoteEvent> notes_;
+  std::set<std::tuple<std::string, std::string, std::string>> attrs_;
   std::set<std::int32_t> roles_;
   bool has_program_ = false;
 };

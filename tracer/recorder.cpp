@@ -26,8 +26,9 @@ struct SideQueue {
   std::vector<Binding> bindings;
   std::vector<CounterEvent> counters;
   std::vector<NoteEvent> notes;
+  std::vector<Attr> attrs;
   std::size_t size() const {
-    return steps.size() + bindings.size() + counters.size() + notes.size();
+    return steps.size() + bindings.size() + counters.size() + notes.size() + attrs.size();
   }
 };
 
@@ -132,6 +133,7 @@ Status Recorder::Impl::commit(const SideQueue& queue, const std::optional<RankIn
     TRY_OK(sink->put_all(queue.bindings));
     TRY_OK(sink->put_all(queue.counters));
     TRY_OK(sink->put_all(queue.notes));
+    TRY_OK(sink->put_all(queue.attrs));
     if (new_rank) TRY_OK(rows::replace_rank(*db, *new_rank));
     return Ok{};
   });
@@ -229,6 +231,11 @@ void Recorder::record(CounterEvent counter) {
 void Recorder::record(NoteEvent note) {
   const std::lock_guard guard(impl_->mutex);
   impl_->side.notes.push_back(std::move(note));
+}
+
+void Recorder::record(Attr attr) {
+  const std::lock_guard guard(impl_->mutex);
+  impl_->side.attrs.push_back(std::move(attr));
 }
 
 void Recorder::end_step(const StepEvent& step) {

@@ -65,6 +65,7 @@ class Recorder {
   void record_binding(Binding binding);
   void record(CounterEvent counter);
   void record(NoteEvent note);
+  void record(Attr attr);  // the merge keeps one of equal ones
   // Records the step and asks for a commit at once, without waiting for it.
   void end_step(const StepEvent& step);
   void set_clock(std::int64_t offset_ns, std::int64_t error_ns);

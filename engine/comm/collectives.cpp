@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "core/program/wire.h"
+#include "core/quantity.h"
 #include "engine/comm/reduce.h"
 
 namespace orrery::engine {
@@ -45,6 +46,18 @@ Parts strided(std::int64_t start, std::int64_t stride, std::int64_t bytes, std::
     parts.bytes.push_back(peer == own ? 0 : bytes);
   }
   return parts;
+}
+
+// A random-looking word for "`from` hands `to` so many bytes". Each is added by the sender and
+// taken away by the receiver: over all members nothing remains, unless two see the same message
+// otherwise.
+std::uint64_t token(std::int32_t from, std::int32_t to, std::int64_t bytes) {
+  std::uint64_t word = static_cast<std::uint64_t>(bytes) * 0x9e3779b97f4a7c15U +
+                       static_cast<std::uint64_t>(from) * 0xc2b2ae3d27d4eb4fU +
+                       static_cast<std::uint64_t>(to) * 0x165667b19e3779f9U;
+  word = (word ^ (word >> 31)) * 0xbf58476d1ce4e5b9U;
+  word = (word ^ (word >> 29)) * 0x94d049bb133111ebU;
+  return word ^ (word >> 32);
 }
 
 }  // namespace
@@ -178,21 +191,70 @@ Result<Traffic> CollectiveChannel::all_to_all_v(const void* send,
   return exchange(source, from, target, to);
 }
 
-Status CollectiveChannel::rendezvous(std::uint64_t op_key) {
-  if (size() == 1) return Ok{};
-  std::vector<std::uint64_t> keys(static_cast<std::size_t>(size()));
-  TRY_OK(meet(op_key, keys.data()));
-  if (std::all_of(keys.begin(), keys.end(), [&](std::uint64_t key) { return key == keys[0]; })) {
-    return Ok{};
+std::string CollectiveChannel::name_of_op(std::uint64_t key) const {
+  return tuning_.name_of_op ? tuning_.name_of_op(key) : std::to_string(key);
+}
+
+Card CollectiveChannel::card_of(const Intent& intent) const {
+  Card card{intent.op_key, 0, 0};
+  for (std::int32_t member = 0; member < size(); ++member) {
+    if (member == index()) continue;
+    const auto at = static_cast<std::size_t>(member);
+    const std::int64_t to = intent.to.empty() ? intent.bytes : intent.to[at];
+    const std::int64_t from = intent.from.empty() ? intent.bytes : intent.from[at];
+    card.balance += token(index(), member, to) - token(member, index(), from);
+    card.bytes += to;
   }
+  return card;
+}
+
+Error CollectiveChannel::disagreement(const std::vector<Card>& cards) const {
+  const bool same_op = std::all_of(
+      cards.begin(), cards.end(), [&](const Card& card) { return card.op_key == cards[0].op_key; });
   std::string who;
   for (std::int32_t member = 0; member < size(); ++member) {
+    const Card& card = cards[static_cast<std::size_t>(member)];
     who += (member == 0 ? "rank " : ", rank ") + std::to_string(membership_.world_rank(member)) +
-           " op " + std::to_string(keys[static_cast<std::size_t>(member)]);
+           " op " + name_of_op(card.op_key) +
+           (same_op ? " sends " + std::to_string(card.bytes) + " bytes" : "");
   }
   return Error::of(ErrorCode::kRun, membership_.name,
-                   "the members issued different collectives: " + who,
+                   (same_op ? "the members expect other sizes than are sent: "
+                            : "the members issued different collectives: ") +
+                       who,
                    "all ranks must run the same program; compare their plan files");
+}
+
+Error CollectiveChannel::stalled(std::uint64_t op_key,
+                                 const std::vector<std::int32_t>& missing) const {
+  std::string who;
+  for (const std::int32_t member : missing) {
+    who += (who.empty() ? "rank " : ", rank ") + std::to_string(membership_.world_rank(member));
+  }
+  const auto waited = std::chrono::duration<double>(tuning_.stall_limit).count();
+  return Error::of(ErrorCode::kRun, membership_.name,
+                   who + " did not come to op " + name_of_op(op_key) + " within " +
+                       format_seconds(Seconds(waited)),
+                   "that rank hangs, or waits for another; where steps take this long, raise "
+                   "--stall-limit");
+}
+
+Status CollectiveChannel::rendezvous(const Intent& intent) {
+  if (size() == 1) return Ok{};
+  const auto members = static_cast<std::size_t>(size());
+  CHECK(
+      intent.to.size() == intent.from.size() && (intent.to.empty() || intent.to.size() == members),
+      "sizes for some members only");
+  std::vector<Card> cards(members);
+  TRY_OK(meet(card_of(intent), cards.data()));
+  std::uint64_t balance = 0;
+  bool equal = true;
+  for (const Card& card : cards) {
+    balance += card.balance;
+    equal = equal && card.op_key == cards[0].op_key;
+  }
+  if (equal && balance == 0) return Ok{};
+  return disagreement(cards);
 }
 
 }  // namespace orrery::engine

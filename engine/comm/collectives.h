@@ -33,9 +33,17 @@ struct Membership {
 // Bug if a group does not divide the world into instances of equal size.
 void check_groups(const std::vector<Group>& groups, std::int32_t world);
 
+// What a member lays on the table at a rendezvous.
+struct Card {
+  std::uint64_t op_key = 0;
+  std::uint64_t balance = 0;  // zero in sum over the members when what is sent is what is expected
+  std::int64_t bytes = 0;     // that the member sends to others
+};
+
 class CollectiveChannel : public Channel {
  public:
-  explicit CollectiveChannel(Membership membership) : membership_(std::move(membership)) {}
+  CollectiveChannel(Membership membership, const CommTuning& tuning)
+      : membership_(std::move(membership)), tuning_(tuning) {}
 
   std::int32_t size() const final { return membership_.size; }
   std::int32_t index() const final { return membership_.index; }
@@ -45,10 +53,15 @@ class CollectiveChannel : public Channel {
   Result<Traffic> all_reduce(void* data, std::int64_t count, DType dtype) final;
   Result<Traffic> all_to_all_v(const void* send, const std::vector<std::int64_t>& send_bytes,
                                void* recv, const std::vector<std::int64_t>& recv_bytes) final;
-  Status rendezvous(std::uint64_t op_key) final;
+  using Channel::rendezvous;
+  Status rendezvous(const Intent& intent) final;
 
  protected:
   const Membership& membership() const { return membership_; }
+  const CommTuning& tuning() const { return tuning_; }
+  std::string name_of_op(std::uint64_t key) const;
+  // Of a rendezvous to which these members did not come.
+  Error stalled(std::uint64_t op_key, const std::vector<std::int32_t>& missing) const;
 
   // The primitives; a group of one never calls them. Each returns the bytes it really moved.
   // As all_gather above; in_place means that send is recv + index() * bytes.
@@ -56,14 +69,18 @@ class CollectiveChannel : public Channel {
                                  bool in_place) = 0;
   virtual Result<Traffic> exchange(const std::byte* send, const Parts& send_parts, std::byte* recv,
                                    const Parts& recv_parts) = 0;
-  // Waits for every member; keys[i] becomes member i's key. The long waits happen here.
-  virtual Status meet(std::uint64_t key, std::uint64_t* keys) = 0;
+  // Waits for every member; cards[i] becomes member i's card. The long waits happen here.
+  virtual Status meet(const Card& mine, Card* cards) = 0;
 
  private:
   Result<Traffic> sum_gathered(std::byte* data, std::int64_t count, DType dtype);
   std::byte* scratch(std::int64_t bytes);
 
+  Card card_of(const Intent& intent) const;
+  Error disagreement(const std::vector<Card>& cards) const;
+
   Membership membership_;
+  CommTuning tuning_;
   std::unique_ptr<std::byte[]> scratch_;  // grows to the largest piece times the group's size
   std::int64_t scratch_bytes_ = 0;
 };

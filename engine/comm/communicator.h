@@ -5,8 +5,10 @@
 // inputs give the same bits on every back end.
 #pragma once
 
+#include <chrono>
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +21,13 @@ namespace orrery::engine {
 // Bytes counted where they are handed to the wire, the rank's own part excluded.
 struct Traffic {
   std::int64_t bytes_sent = 0, bytes_received = 0;
+};
+
+// What a member is about to do, told to the others before data move.
+struct Intent {
+  std::uint64_t op_key = 0;
+  std::int64_t bytes = 0;              // to and from each other member alike; or, where these are
+  std::vector<std::int64_t> to, from;  // not empty, by member (the own part counts for nothing)
 };
 
 // One group of ranks as one of its members sees it. Not thread-safe: one lane owns it.
@@ -41,9 +50,12 @@ class Channel {
   virtual Result<Traffic> all_to_all_v(const void* send,
                                        const std::vector<std::int64_t>& send_bytes, void* recv,
                                        const std::vector<std::int64_t>& recv_bytes) = 0;
-  // Waits until every member has arrived; the tracer's `ready` time. Carries the op key, so that
-  // a rank that issues another collective is found out before data moves: an error names both.
-  virtual Status rendezvous(std::uint64_t op_key) = 0;
+  // Waits until every member has arrived; the tracer's `ready` time. A rank that issues another
+  // collective, or the same with other sizes, is found out before data move: an error (kRun) on
+  // every member names both. Members that do not come within CommTuning::stall_limit are named by
+  // an error too; the channel is of no use after that one.
+  virtual Status rendezvous(const Intent& intent) = 0;
+  Status rendezvous(std::uint64_t op_key) { return rendezvous(Intent{op_key, 0, {}, {}}); }
 };
 
 // What to add to this rank's steady_clock to read rank 0's, and how far that may be off.
@@ -78,14 +90,22 @@ class Communicator {
   virtual void abort(const Error& error) = 0;
 };
 
+struct CommTuning {
+  // MPI counts bytes in an int; larger messages are cut (tests cut much earlier).
+  std::int64_t largest_message = 2147483647;  // bytes, at most the largest int
+  // How long a member waits for the others before it ends the run.
+  std::chrono::nanoseconds stall_limit = std::chrono::minutes(10);
+  // What an op is called, for messages; empty: by its key.
+  std::function<std::string(std::uint64_t op_key)> name_of_op = nullptr;
+  // MPI: how the run is ended when data stop moving inside a collective, from a thread of its own;
+  // empty: mpi_abort.
+  std::function<void(const Error&)> on_stall = nullptr;
+};
+
 // `world` ranks as threads of this process; element r serves rank r. It has all_channels().
 std::vector<std::unique_ptr<Communicator>> make_in_process(const std::vector<Group>& groups,
-                                                           std::int32_t world);
-
-// MPI counts bytes in an int; larger messages are cut (tests cut much earlier).
-struct MpiTuning {
-  std::int64_t largest_message = 2147483647;  // bytes, at most the largest int
-};
+                                                           std::int32_t world,
+                                                           const CommTuning& tuning = {});
 
 // This process as one rank of MPI_COMM_WORLD (MPI_Init_thread with MPI_THREAD_MULTIPLE inside).
 // All ranks call it together with the same groups and channels; a channel whose group has more than
@@ -93,7 +113,7 @@ struct MpiTuning {
 // another size. The communicator must be gone before mpi_finish().
 Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
                                                const std::vector<ChannelId>& channels,
-                                               std::int32_t world, MpiTuning tuning = {});
+                                               std::int32_t world, const CommTuning& tuning = {});
 
 // Rank and size of this process before a plan is known (and before groups can be made).
 // Starts MPI; error kRun when MPI cannot serve several threads.

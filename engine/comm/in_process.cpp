@@ -2,6 +2,7 @@
 // buffers on the table, wait until all have arrived, copy what is theirs, and wait until all have
 // copied. The tests run whole worlds on it; it is the reference for the other back ends.
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -31,7 +32,8 @@ struct Room {
     Parts send_parts;
     std::vector<std::int64_t> recv_bytes;
     std::int64_t bytes = 0;
-    std::uint64_t key = 0;
+    Card card;
+    bool here = false;  // at the barrier that is going on; under the room's mutex
   };
 
   explicit Room(std::int32_t size) : seats(static_cast<std::size_t>(size)) {}
@@ -42,47 +44,69 @@ struct Room {
   std::uint64_t generation = 0;
   std::vector<Seat> seats;
 
-  // Waits for all members. With `house`, gives up once it is aborted: false. Either every member
-  // passes or none does: the last to arrive looks at `aborted` under the same lock.
-  bool barrier(const House* house) {
+  enum class Passed { kYes, kAborted, kStalled };
+
+  // Waits for all members. With `house`, gives up once it is aborted, or after `limit`. Either
+  // every member passes or none does: the last to arrive looks at `aborted` under the same lock.
+  Passed barrier(std::size_t member, const House* house, std::chrono::nanoseconds limit) {
     std::unique_lock lock(mutex);
     const auto gone = [&] { return house != nullptr && house->aborted.load(); };
-    if (gone()) return false;
+    if (gone()) return Passed::kAborted;
     const std::uint64_t now = generation;
+    seats[member].here = true;
     if (++arrived == seats.size()) {
       arrived = 0;
       ++generation;
+      for (Seat& seat : seats) seat.here = false;
       changed.notify_all();
-      return true;
+      return Passed::kYes;
     }
-    changed.wait(lock, [&] { return generation != now || gone(); });
-    return generation != now;
+    const auto over = [&] { return generation != now || gone(); };
+    if (house == nullptr) {
+      changed.wait(lock, over);
+    } else {
+      changed.wait_for(lock, limit, over);
+    }
+    if (generation != now) return Passed::kYes;
+    return gone() ? Passed::kAborted : Passed::kStalled;
+  }
+
+  std::vector<std::int32_t> absent() {
+    const std::lock_guard lock(mutex);
+    std::vector<std::int32_t> members;
+    for (std::size_t i = 0; i < seats.size(); ++i) {
+      if (!seats[i].here) members.push_back(static_cast<std::int32_t>(i));
+    }
+    return members;
   }
 };
 
 class InProcessChannel final : public CollectiveChannel {
  public:
-  InProcessChannel(Membership membership, House& house, Room& room)
-      : CollectiveChannel(std::move(membership)), house_(house), room_(room) {}
+  InProcessChannel(Membership membership, const CommTuning& tuning, House& house, Room& room)
+      : CollectiveChannel(std::move(membership), tuning), house_(house), room_(room) {}
 
  protected:
   Result<Traffic> gather(const std::byte* send, std::byte* recv, std::int64_t bytes,
                          bool in_place) override;
   Result<Traffic> exchange(const std::byte* send, const Parts& send_parts, std::byte* recv,
                            const Parts& recv_parts) override;
-  Status meet(std::uint64_t key, std::uint64_t* keys) override;
+  Status meet(const Card& mine, Card* cards) override;
 
  private:
   Room::Seat& seat() { return room_.seats[static_cast<std::size_t>(index())]; }
+  std::size_t own() const { return static_cast<std::size_t>(index()); }
   Status arrive() {
-    if (room_.barrier(&house_)) return Ok{};
+    const Room::Passed passed = room_.barrier(own(), &house_, tuning().stall_limit);
+    if (passed == Room::Passed::kYes) return Ok{};
+    if (passed == Room::Passed::kStalled) return stalled(seat().card.op_key, room_.absent());
     Error error = Error::of(ErrorCode::kRun, membership().name, "another rank ended the run");
     const std::lock_guard lock(house_.mutex);
     for (const Problem& problem : house_.error.problems) error.problems.push_back(problem);
     return error;
   }
   // Not to be woken by an abort: a neighbour may still be copying from this rank's buffers.
-  void leave() { room_.barrier(nullptr); }
+  void leave() { room_.barrier(own(), nullptr, {}); }
   Error mismatch(const std::string& what) const {
     return Error::of(ErrorCode::kRun, membership().name, "the members disagree: " + what);
   }
@@ -144,10 +168,10 @@ Result<Traffic> InProcessChannel::exchange(const std::byte* send, const Parts& s
   return traffic;
 }
 
-Status InProcessChannel::meet(std::uint64_t key, std::uint64_t* keys) {
-  seat().key = key;
+Status InProcessChannel::meet(const Card& mine, Card* cards) {
+  seat().card = mine;
   TRY_OK(arrive());
-  for (const Room::Seat& other : room_.seats) *keys++ = other.key;
+  for (const Room::Seat& other : room_.seats) *cards++ = other.card;
   leave();
   return Ok{};
 }
@@ -155,14 +179,14 @@ Status InProcessChannel::meet(std::uint64_t key, std::uint64_t* keys) {
 class InProcess final : public Communicator {
  public:
   InProcess(std::shared_ptr<House> house, const std::vector<Group>& groups, std::int32_t rank,
-            std::int32_t world)
+            std::int32_t world, const CommTuning& tuning)
       : house_(std::move(house)), rank_(rank), world_(world) {
     for (const ChannelId id : all_channels(groups)) {
       const Group& group = groups[static_cast<std::size_t>(id.group)];
       std::unique_ptr<Room>& room = house_->rooms[{id, group.first_of(rank)}];
       if (!room) room = std::make_unique<Room>(group.size);
       channels_.emplace(id, std::make_unique<InProcessChannel>(Membership::of(id.lane, group, rank),
-                                                               *house_, *room));
+                                                               tuning, *house_, *room));
     }
   }
 
@@ -198,12 +222,13 @@ class InProcess final : public Communicator {
 }  // namespace
 
 std::vector<std::unique_ptr<Communicator>> make_in_process(const std::vector<Group>& groups,
-                                                           std::int32_t world) {
+                                                           std::int32_t world,
+                                                           const CommTuning& tuning) {
   check_groups(groups, world);
   auto house = std::make_shared<House>();
   std::vector<std::unique_ptr<Communicator>> ranks;
   for (std::int32_t rank = 0; rank < world; ++rank) {
-    ranks.push_back(std::make_unique<InProcess>(house, groups, rank, world));
+    ranks.push_back(std::make_unique<InProcess>(house, groups, rank, world, tuning));
   }
   return ranks;
 }

@@ -13,16 +13,20 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "core/check.h"
+#include "core/quantity.h"
 #include "engine/comm/collectives.h"
+#include "engine/comm/watch.h"
 
 namespace orrery::engine {
 namespace {
@@ -51,25 +55,6 @@ bool is_open() {
   return initialized != 0 && finalized == 0;
 }
 
-// Polls with yields for 20 us, then sleeps 20 to 50 us between polls.
-Status wait_asleep(MPI_Request& request, const std::string& where) {
-  constexpr auto kSpin = std::chrono::microseconds(20);
-  constexpr auto kLongest = std::chrono::microseconds(50);
-  const auto start = Clock::now();
-  auto pause = std::chrono::microseconds(20);
-  while (true) {
-    int done = 0;
-    TRY_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE), where);
-    if (done != 0) return Ok{};
-    if (Clock::now() - start < kSpin) {
-      sched_yield();
-    } else {
-      std::this_thread::sleep_for(pause);
-      pause = std::min(pause * 2, kLongest);
-    }
-  }
-}
-
 // A datatype that is freed when it goes out of scope.
 class Type {
  public:
@@ -82,28 +67,62 @@ class Type {
   MPI_Datatype type = MPI_DATATYPE_NULL;
 };
 
+constexpr int kDataTag = 1;
+constexpr int kClockTag = 2;
+constexpr int kRollCallTag = 3;
+constexpr int kHereTag = 4;
+
+// What a rendezvous in flight reads and writes.
+struct Table {
+  Card mine;
+  std::vector<Card> cards;
+  std::uint64_t question = 0;
+};
+
 class MpiChannel final : public CollectiveChannel {
  public:
-  MpiChannel(Membership membership, MPI_Comm comm, MpiTuning tuning)
-      : CollectiveChannel(std::move(membership)), comm_(comm), tuning_(tuning) {}
+  MpiChannel(Membership membership, const CommTuning& tuning, MPI_Comm comm)
+      : CollectiveChannel(std::move(membership), tuning), comm_(comm) {}
   MpiChannel(const MpiChannel&) = delete;
   MpiChannel& operator=(const MpiChannel&) = delete;
   ~MpiChannel() override {
-    if (comm_ != MPI_COMM_NULL && is_open()) MPI_Comm_free(&comm_);
+    if (comm_ != MPI_COMM_NULL && is_open() && !given_up_) MPI_Comm_free(&comm_);
   }
+  // From the watching thread: an error once the data of a collective have been moving for too long.
+  std::optional<Error> stuck(Clock::time_point now) const;
 
  protected:
   Result<Traffic> gather(const std::byte* send, std::byte* recv, std::int64_t bytes,
                          bool in_place) override;
   Result<Traffic> exchange(const std::byte* send, const Parts& send_parts, std::byte* recv,
                            const Parts& recv_parts) override;
-  Status meet(std::uint64_t key, std::uint64_t* keys) override;
+  Status meet(const Card& mine, Card* cards) override;
 
  private:
+  // While it lives, data are moving.
+  class Moving {
+   public:
+    explicit Moving(MpiChannel& channel) : since_(channel.moving_since_) {
+      since_ = Clock::now().time_since_epoch().count();
+    }
+    ~Moving() { since_ = 0; }
+    Moving(const Moving&) = delete;
+    Moving& operator=(const Moving&) = delete;
+
+   private:
+    std::atomic<Clock::rep>& since_;
+  };
+
   Status gather_piece(const void* send, std::byte* recv, std::int64_t bytes, std::int64_t piece);
+  Status answer_roll_call();
+  Result<std::vector<std::int32_t>> call_the_roll();
 
   MPI_Comm comm_;
-  MpiTuning tuning_;
+  std::atomic<Clock::rep> moving_since_ = 0;  // 0: no data are moving
+  std::atomic<std::uint64_t> op_key_ = 0;     // of the last rendezvous
+  // Outlives a rendezvous that was given up, as MPI may still write to it.
+  std::unique_ptr<Table> table_ = std::make_unique<Table>();
+  bool given_up_ = false;
 };
 
 // Gathers `piece` bytes of each member; they land `bytes` apart.
@@ -126,9 +145,10 @@ Status MpiChannel::gather_piece(const void* send, std::byte* recv, std::int64_t 
 
 Result<Traffic> MpiChannel::gather(const std::byte* send, std::byte* recv, std::int64_t bytes,
                                    bool in_place) {
+  const Moving moving(*this);
   Traffic traffic;
-  for (std::int64_t start = 0; start < bytes; start += tuning_.largest_message) {
-    const std::int64_t piece = std::min(tuning_.largest_message, bytes - start);
+  for (std::int64_t start = 0; start < bytes; start += tuning().largest_message) {
+    const std::int64_t piece = std::min(tuning().largest_message, bytes - start);
     TRY_OK(gather_piece(in_place ? MPI_IN_PLACE : static_cast<const void*>(send + start),
                         recv + start, bytes, piece));
     traffic.bytes_sent += (size() - 1) * piece;
@@ -141,7 +161,7 @@ Result<Traffic> MpiChannel::gather(const std::byte* send, std::byte* recv, std::
 // that there are no bytes. Measured as fast as MPI_Alltoallv, whose displacements are ints.
 Result<Traffic> MpiChannel::exchange(const std::byte* send, const Parts& send_parts,
                                      std::byte* recv, const Parts& recv_parts) {
-  constexpr int kTag = 1;
+  const Moving moving(*this);
   Traffic traffic;
   std::vector<MPI_Request> requests;
   const auto members = static_cast<std::size_t>(size());
@@ -150,9 +170,9 @@ Result<Traffic> MpiChannel::exchange(const std::byte* send, const Parts& send_pa
     const std::size_t peer = (own + members - step) % members;
     std::byte* to = recv + recv_parts.offsets[peer];
     for (std::int64_t start = 0; start < recv_parts.bytes[peer];) {
-      const auto piece = std::min(tuning_.largest_message, recv_parts.bytes[peer] - start);
-      TRY_MPI(MPI_Irecv(to + start, static_cast<int>(piece), MPI_BYTE, static_cast<int>(peer), kTag,
-                        comm_, &requests.emplace_back()),
+      const auto piece = std::min(tuning().largest_message, recv_parts.bytes[peer] - start);
+      TRY_MPI(MPI_Irecv(to + start, static_cast<int>(piece), MPI_BYTE, static_cast<int>(peer),
+                        kDataTag, comm_, &requests.emplace_back()),
               membership().name);
       traffic.bytes_received += piece;
       start += piece;
@@ -162,9 +182,9 @@ Result<Traffic> MpiChannel::exchange(const std::byte* send, const Parts& send_pa
     const std::size_t peer = (own + step) % members;
     const std::byte* from = send + send_parts.offsets[peer];
     for (std::int64_t start = 0; start < send_parts.bytes[peer];) {
-      const auto piece = std::min(tuning_.largest_message, send_parts.bytes[peer] - start);
+      const auto piece = std::min(tuning().largest_message, send_parts.bytes[peer] - start);
       TRY_MPI(MPI_Isend(from + start, static_cast<int>(piece), MPI_BYTE, static_cast<int>(peer),
-                        kTag, comm_, &requests.emplace_back()),
+                        kDataTag, comm_, &requests.emplace_back()),
               membership().name);
       traffic.bytes_sent += piece;
       start += piece;
@@ -175,12 +195,112 @@ Result<Traffic> MpiChannel::exchange(const std::byte* send, const Parts& send_pa
   return traffic;
 }
 
-Status MpiChannel::meet(std::uint64_t key, std::uint64_t* keys) {
-  constexpr int kBytes = sizeof(key);
+// Polls with yields for 20 us, then sleeps 20 to 50 us between polls. After a tenth of a second it
+// also looks, ten times a second, whether a member that has given up asks who is here.
+Status MpiChannel::meet(const Card& mine, Card* cards) {
+  constexpr auto kSpin = std::chrono::microseconds(20);
+  constexpr auto kLongest = std::chrono::microseconds(50);
+  constexpr auto kLook = std::chrono::milliseconds(100);
+  op_key_ = mine.op_key;
+  table_->mine = mine;
+  table_->cards.resize(static_cast<std::size_t>(size()));
   MPI_Request request = MPI_REQUEST_NULL;
-  TRY_MPI(MPI_Iallgather(&key, kBytes, MPI_BYTE, keys, kBytes, MPI_BYTE, comm_, &request),
+  TRY_MPI(MPI_Iallgather(&table_->mine, sizeof(Card), MPI_BYTE, table_->cards.data(), sizeof(Card),
+                         MPI_BYTE, comm_, &request),
           membership().name);
-  return wait_asleep(request, membership().name);
+  const auto start = Clock::now();
+  auto look = start + std::min<std::chrono::nanoseconds>(kLook, tuning().stall_limit);
+  auto pause = std::chrono::microseconds(20);
+  while (true) {
+    int done = 0;
+    TRY_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE), membership().name);
+    if (done != 0) break;
+    const auto now = Clock::now();
+    if (now - start < kSpin) {
+      sched_yield();
+      continue;
+    }
+    if (now >= look) {
+      if (now - start >= tuning().stall_limit) {
+        TRY(const std::vector<std::int32_t> missing, call_the_roll());
+        return stalled(mine.op_key, missing);
+      }
+      TRY_OK(answer_roll_call());
+      look = std::min(now + kLook, start + tuning().stall_limit);
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, kLongest);
+  }
+  std::copy(table_->cards.begin(), table_->cards.end(), cards);
+  return Ok{};
+}
+
+// Answers each member that asks who has come. The question is its op key: it may be an old one.
+Status MpiChannel::answer_roll_call() {
+  while (true) {
+    int asked = 0;
+    MPI_Status who;
+    TRY_MPI(MPI_Iprobe(MPI_ANY_SOURCE, kRollCallTag, comm_, &asked, &who), membership().name);
+    if (asked == 0) return Ok{};
+    std::uint64_t key = 0;
+    TRY_MPI(MPI_Recv(&key, sizeof(key), MPI_BYTE, who.MPI_SOURCE, kRollCallTag, comm_,
+                     MPI_STATUS_IGNORE),
+            membership().name);
+    TRY_MPI(MPI_Send(&key, sizeof(key), MPI_BYTE, who.MPI_SOURCE, kHereTag, comm_),
+            membership().name);
+  }
+}
+
+// Nobody said who is missing so far, since the normal case shall not pay for it. Who waits too
+// answers within a tenth of a second; who does not within a second is not here. The run is over
+// then: what is in flight is left so.
+Result<std::vector<std::int32_t>> MpiChannel::call_the_roll() {
+  Table& table = *table_.release();
+  table.question = table.mine.op_key;
+  given_up_ = true;
+  std::vector<bool> here(static_cast<std::size_t>(size()));
+  here[static_cast<std::size_t>(index())] = true;
+  for (std::int32_t member = 0; member < size(); ++member) {
+    if (member == index()) continue;
+    MPI_Request sent = MPI_REQUEST_NULL;
+    TRY_MPI(MPI_Isend(&table.question, sizeof(table.question), MPI_BYTE, member, kRollCallTag,
+                      comm_, &sent),
+            membership().name);
+    TRY_MPI(MPI_Request_free(&sent), membership().name);
+  }
+  const auto end = Clock::now() + std::chrono::seconds(1);
+  while (Clock::now() < end) {
+    TRY_OK(answer_roll_call());
+    int answered = 0;
+    MPI_Status who;
+    TRY_MPI(MPI_Iprobe(MPI_ANY_SOURCE, kHereTag, comm_, &answered, &who), membership().name);
+    if (answered == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      continue;
+    }
+    std::uint64_t key = 0;
+    TRY_MPI(
+        MPI_Recv(&key, sizeof(key), MPI_BYTE, who.MPI_SOURCE, kHereTag, comm_, MPI_STATUS_IGNORE),
+        membership().name);
+    here[static_cast<std::size_t>(who.MPI_SOURCE)] = true;
+  }
+  std::vector<std::int32_t> missing;
+  for (std::int32_t member = 0; member < size(); ++member) {
+    if (!here[static_cast<std::size_t>(member)]) missing.push_back(member);
+  }
+  return missing;
+}
+
+std::optional<Error> MpiChannel::stuck(Clock::time_point now) const {
+  const Clock::rep since = moving_since_;
+  if (since == 0) return std::nullopt;
+  const auto moving = now.time_since_epoch() - Clock::duration(since);
+  if (moving < tuning().stall_limit) return std::nullopt;
+  return Error::of(ErrorCode::kRun, membership().name,
+                   "the data of op " + name_of_op(op_key_) + " have been moving for " +
+                       format_seconds(Seconds(std::chrono::duration<double>(moving).count())),
+                   "a member stopped inside the op, or the network did; where a transfer takes "
+                   "this long, raise --stall-limit");
 }
 
 // Cristian's method: of many round trips to rank 0 the shortest bounds the error by half of it.
@@ -202,7 +322,6 @@ class ClockProbe {
 
  private:
   static constexpr int kRounds = 50;
-  static constexpr int kTag = 2;
   static constexpr const char* kWhere = "clock";
 
   static std::int64_t now() {
@@ -211,9 +330,9 @@ class ClockProbe {
   }
   Status answer(std::int32_t other) {
     for (int round = 0; round < kRounds; ++round) {
-      TRY_MPI(MPI_Recv(nullptr, 0, MPI_BYTE, other, kTag, comm_, MPI_STATUS_IGNORE), kWhere);
+      TRY_MPI(MPI_Recv(nullptr, 0, MPI_BYTE, other, kClockTag, comm_, MPI_STATUS_IGNORE), kWhere);
       const std::int64_t time = now();
-      TRY_MPI(MPI_Send(&time, 1, MPI_INT64_T, other, kTag, comm_), kWhere);
+      TRY_MPI(MPI_Send(&time, 1, MPI_INT64_T, other, kClockTag, comm_), kWhere);
     }
     return Ok{};
   }
@@ -223,8 +342,8 @@ class ClockProbe {
     for (int round = 0; round < kRounds; ++round) {
       std::int64_t time = 0;
       const std::int64_t before = now();
-      TRY_MPI(MPI_Send(nullptr, 0, MPI_BYTE, 0, kTag, comm_), kWhere);
-      TRY_MPI(MPI_Recv(&time, 1, MPI_INT64_T, 0, kTag, comm_, MPI_STATUS_IGNORE), kWhere);
+      TRY_MPI(MPI_Send(nullptr, 0, MPI_BYTE, 0, kClockTag, comm_), kWhere);
+      TRY_MPI(MPI_Recv(&time, 1, MPI_INT64_T, 0, kClockTag, comm_, MPI_STATUS_IGNORE), kWhere);
       const std::int64_t after = now();
       if (after - before >= shortest) continue;
       shortest = after - before;
@@ -241,7 +360,7 @@ class Mpi final : public Communicator {
   explicit Mpi(MpiWorld self) : self_(self) {}
 
   Status open(const std::vector<Group>& groups, const std::vector<ChannelId>& channels,
-              MpiTuning tuning);
+              const CommTuning& tuning);
 
   std::int32_t rank() const override { return self_.rank; }
   std::int32_t world() const override { return self_.size; }
@@ -258,11 +377,23 @@ class Mpi final : public Communicator {
 
  private:
   MpiWorld self_;
+  void watch(const std::function<void(const Error&)>& on_stall) const;
+
   std::map<ChannelId, std::unique_ptr<MpiChannel>> channels_;
+  std::unique_ptr<Watch> watch_;  // last: it looks at the channels
 };
 
+// Data move by calls that block; a thread of their own sees when they do not come back.
+void Mpi::watch(const std::function<void(const Error&)>& on_stall) const {
+  const auto now = Clock::now();
+  for (const auto& [id, channel] : channels_) {
+    const std::optional<Error> error = channel->stuck(now);
+    if (error) on_stall ? on_stall(*error) : mpi_abort(*error);
+  }
+}
+
 Status Mpi::open(const std::vector<Group>& groups, const std::vector<ChannelId>& channels,
-                 MpiTuning tuning) {
+                 const CommTuning& tuning) {
   for (const ChannelId id : channels) {
     CHECK(id.group >= 0 && id.group < std::ssize(groups), "a channel of no group");
     const Group& group = groups[static_cast<std::size_t>(id.group)];
@@ -273,8 +404,12 @@ Status Mpi::open(const std::vector<Group>& groups, const std::vector<ChannelId>&
       TRY_MPI(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), member.name);
       TRY_MPI(MPI_Comm_set_name(comm, member.name.c_str()), member.name);
     }
-    channels_.emplace(id, std::make_unique<MpiChannel>(std::move(member), comm, tuning));
+    channels_.emplace(id, std::make_unique<MpiChannel>(std::move(member), tuning, comm));
   }
+  watch_ = std::make_unique<Watch>(
+      std::clamp<std::chrono::nanoseconds>(tuning.stall_limit / 4, std::chrono::milliseconds(1),
+                                           std::chrono::seconds(1)),
+      [this, on_stall = tuning.on_stall] { watch(on_stall); });
   return Ok{};
 }
 
@@ -351,7 +486,7 @@ Status mpi_agree(const Status& mine, std::uint64_t fingerprint) {
 
 Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
                                                const std::vector<ChannelId>& channels,
-                                               std::int32_t world, MpiTuning tuning) {
+                                               std::int32_t world, const CommTuning& tuning) {
   TRY(const MpiWorld self, mpi_world());
   if (self.size != world) {
     return Error::of(ErrorCode::kInvalid, "MPI",

@@ -8,6 +8,7 @@
 #include <c10/util/Logging.h>
 
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -43,6 +44,10 @@ auto guarded(const std::string& where, Body&& body) -> decltype(body()) {
     return std::forward<Body>(body)();
   } catch (const c10::Error& e) {
     return Error::of(ErrorCode::kRun, where, e.what_without_backtrace());
+  } catch (const std::bad_alloc& e) {  // OutOfMemory of the metered allocator among them
+    return Error::of(ErrorCode::kRun, where, e.what(),
+                     "plan with a smaller micro-batch, recompute or more ranks: `orrery plan`; "
+                     "`orrery analyze RUN.db memory` shows where it went");
   } catch (const std::exception& e) {
     return Error::of(ErrorCode::kRun, where, e.what());
   }

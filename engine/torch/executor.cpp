@@ -46,6 +46,7 @@ ExecutorImpl::ExecutorImpl(const Program& program, std::int32_t rank, Communicat
       tickets_(role_.ops.size(), 0),
       host_producer_(role_.buffers.size(), -1),
       all_local_experts_(role_.route.local_experts) {
+  if (options.memory_limit > 0) meter_->set_limit(options.memory_limit);
   for (auto& counts : sequence_) counts.assign(program.groups.size(), 0);
   for (std::size_t i = 0; i < role_.ops.size(); ++i) {
     const Op& op = role_.ops[i];

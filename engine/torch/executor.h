@@ -44,6 +44,7 @@ struct ExecutorOptions {
   std::uint64_t seed = 1;     // of the initial weights
   std::int32_t skip_op = -1;  // fault injection: this op of the program is not run
   double init_std = 0.02;
+  std::int64_t memory_limit = 0;  // bytes a rank may have live; 0: as much as there is
   // Sees each tensor as it enters its buffer (results of blocks are complete; collectives' outputs,
   // sums and chunked gradients are not yet written), and the step's gradient shards before they are
   // used. Called from the walking thread. For tests; may be empty.

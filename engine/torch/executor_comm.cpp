@@ -60,7 +60,8 @@ Status ExecutorImpl::run_collective(OpId id, std::int32_t step, std::int64_t enq
   for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
   Channel& channel = communicator_.channel(op.lane, op.group);
   const std::int64_t posted = now_ns();
-  const Status met = channel.rendezvous(op.key);
+  const Status met =
+      guarded("", [&]() -> Status { return channel.rendezvous(intent_of(op, channel)); });
   if (!met.ok()) return at_op(op, met.error());
   const std::int64_t ready = now_ns();
   const Result<Traffic> traffic =
@@ -175,24 +176,17 @@ Result<Traffic> ExecutorImpl::all_to_all_v(const Op& op, Channel& channel) {
   const at::Tensor& rows = value(op.in[0]);
   const at::Tensor& out = value(op.out[0]);
   value(op.in[1]);  // the counts must have been exchanged
-  const auto row_bytes = buffer(op.out[0]).cols * size_of(buffer(op.out[0]).dtype);
-  const auto bytes_of = [&](std::int32_t part, std::int32_t var) {
-    const std::int32_t record = op.vars.route + (part - op.chunk) * role_.route.size();
-    return binding_.values[static_cast<std::size_t>(record + var)] * row_bytes;
-  };
-  std::vector<std::int64_t> sent, received;
-  std::int64_t earlier = 0;  // bytes of the parts before this one, on the side of the tokens
-  for (std::int32_t p = 0; p < role_.route.ep; ++p) {
-    sent.push_back(bytes_of(op.chunk, role_.route.sent(p)));
-    received.push_back(bytes_of(op.chunk, role_.route.received(p)));
-    for (std::int32_t part = 0; op.parts > 1 && part < op.chunk; ++part) {
-      earlier += bytes_of(part, role_.route.sent(p));
+  const auto [sent, received] = exchanged_bytes(op);
+  // Bytes of the parts before this one, on the side of the tokens.
+  std::int64_t earlier = 0;
+  for (std::int32_t part = 0; op.parts > 1 && part < op.chunk; ++part) {
+    for (std::int32_t p = 0; p < role_.route.ep; ++p) {
+      earlier += part_bytes(op, part, role_.route.sent(p));
     }
   }
   const auto* from = static_cast<const std::byte*>(rows.data_ptr());
   auto* to = static_cast<std::byte*>(out.data_ptr());
   if (op.direction == Direction::kCombine) {
-    std::swap(sent, received);
     to += earlier;
   } else {
     from += earlier;

@@ -80,6 +80,13 @@ class ExecutorImpl final : public Executor {
   Result<Traffic> all_to_all_v(const Op& op, Channel& channel);
   Result<Traffic> count_tokens(const Op& op, Channel& channel);
   void allocate_outputs(const Op& op);
+  // executor_intent.cpp
+  struct MemberBytes {
+    std::vector<std::int64_t> to, from;
+  };
+  std::int64_t part_bytes(const Op& op, std::int32_t part, std::int32_t var) const;
+  MemberBytes exchanged_bytes(const Op& op) const;
+  Intent intent_of(const Op& op, const Channel& channel) const;
 
   // executor_update.cpp: everything else.
   void load_batch(const Op& op, const std::vector<MicroBatch>& batch);

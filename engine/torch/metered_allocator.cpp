@@ -13,7 +13,11 @@
 #include <limits>
 #include <mutex>
 #include <new>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include "core/quantity.h"
 
 namespace orrery::engine {
 namespace {
@@ -52,13 +56,30 @@ void free_metered(void* data) {
   c10::free_cpu(header);
 }
 
+void* from_machine(std::size_t bytes) {
+  try {
+    return c10::alloc_cpu(bytes + kHeaderBytes);
+  } catch (const std::exception& error) {
+    // libtorch has one class for all its errors: the words tell.
+    const bool full = std::string(error.what()).find("allocate memory") != std::string::npos ||
+                      dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    if (!full) throw;
+    const MemoryMeter* meter = current_meter().get();
+    throw OutOfMemory("out of memory: the machine has no " +
+                      format_bytes(Bytes(static_cast<std::int64_t>(bytes))) + " left" +
+                      (meter == nullptr ? "" : "; " + meter->summary()));
+  }
+}
+
 class MeteredAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) const override {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (bytes == 0) return {nullptr, nullptr, &free_metered, cpu};
-    auto* memory = static_cast<char*>(c10::alloc_cpu(bytes + kHeaderBytes));
-    auto* header = new (memory) Header{current_meter(), static_cast<std::int64_t>(bytes)};
+    const std::shared_ptr<MemoryMeter>& meter = current_meter();
+    if (meter != nullptr && library_depth == 0) meter->check_room(static_cast<std::int64_t>(bytes));
+    auto* memory = static_cast<char*>(from_machine(bytes));
+    auto* header = new (memory) Header{meter, static_cast<std::int64_t>(bytes)};
     header->library = library_depth > 0;
     header->count(header->bytes);
     return {memory + kHeaderBytes, memory + kHeaderBytes, &free_metered, cpu};
@@ -78,6 +99,7 @@ struct MemoryMeter::State {
   std::array<std::int64_t, kNumBufferClasses> live{}, peak{};
   std::int64_t total = 0, total_peak = 0, window_peak = 0;
   std::int64_t library = 0, library_peak = 0;
+  std::int64_t limit = std::numeric_limits<std::int64_t>::max();
   Listener listener;
 
   void change(BufferClass cls, std::int64_t delta) {
@@ -141,6 +163,46 @@ std::int64_t MemoryMeter::window_peak() const {
 void MemoryMeter::set_listener(Listener listener) {
   const std::lock_guard lock(state_->mutex);
   state_->listener = std::move(listener);
+}
+
+void MemoryMeter::set_limit(std::int64_t bytes) {
+  const std::lock_guard lock(state_->mutex);
+  state_->limit = bytes;
+}
+
+void MemoryMeter::check_room(std::int64_t bytes) const {
+  std::int64_t limit = 0;
+  {
+    const std::lock_guard lock(state_->mutex);
+    limit = state_->limit;
+    if (bytes <= limit - state_->total) return;
+  }
+  throw OutOfMemory("out of memory: " + format_bytes(Bytes(bytes)) +
+                    " more are beyond the limit of " + format_bytes(Bytes(limit)) + "; " +
+                    summary());
+}
+
+std::string MemoryMeter::summary() const {
+  std::vector<std::pair<std::int64_t, std::string>> classes;
+  std::int64_t total = 0;
+  {
+    const std::lock_guard lock(state_->mutex);
+    total = state_->total;
+    for (int c = 0; c < kNumBufferClasses; ++c) {
+      const auto cls = static_cast<BufferClass>(c);
+      if (state_->live[index_of(cls)] > 0) {
+        classes.emplace_back(state_->live[index_of(cls)], name_of(cls));
+      }
+    }
+  }
+  constexpr std::size_t kShown = 3;
+  std::sort(classes.rbegin(), classes.rend());
+  std::string text = "live " + format_bytes(Bytes(total));
+  for (std::size_t i = 0; i < std::min(kShown, classes.size()); ++i) {
+    text +=
+        (i == 0 ? ": " : ", ") + classes[i].second + " " + format_bytes(Bytes(classes[i].first));
+  }
+  return text;
 }
 
 void MemoryMeter::add(BufferClass cls, std::int64_t delta) {

@@ -7,14 +7,28 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
+#include <string>
 
 #include "core/program/program.h"
+#include "core/result.h"  // before the headers of libtorch, which have a CHECK of their own
 
 namespace at {
 class Tensor;
 }
 
 namespace orrery::engine {
+
+// There was no memory for a tensor: of the machine, or below a meter's limit. Stops at the border
+// of this folder (compat.h), as what libtorch throws.
+class OutOfMemory final : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::string text) : text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
 
 // The live and highest bytes of one rank, by class. All methods may be called from any thread.
 class MemoryMeter {
@@ -38,6 +52,12 @@ class MemoryMeter {
   // Highest total since the last begin_window(): what one op needed. Independent of reset_peaks().
   void begin_window();
   std::int64_t window_peak() const;
+  // From here on an allocation that would bring the total beyond `bytes` throws OutOfMemory.
+  void set_limit(std::int64_t bytes);
+  // Throws where `bytes` more would be beyond the limit.
+  void check_room(std::int64_t bytes) const;
+  // "live 1.2 GiB: activation 900 MiB, gradient 200 MiB, ...": the largest classes.
+  std::string summary() const;
   void set_listener(Listener listener);  // empty: none
 
   void add(BufferClass cls, std::int64_t delta);

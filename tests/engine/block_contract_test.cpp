@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <thread>
 
 #include "engine/torch/compat.h"
@@ -233,6 +234,42 @@ TEST(MeteredAllocator, CountsByClassAndReturnsToTheMeterThatTook) {
   EXPECT_EQ(deltas, (std::vector<std::int64_t>{4000, 2000, -4000, 4000, -2000, -4000}));
   meter->reset_peaks();
   EXPECT_EQ(meter->peak(), 0);
+}
+
+// Refused before it is taken, with what is asked, what is there and the largest classes; below the
+// limit, and for what no meter counts, nothing changes.
+TEST(MeteredAllocator, ALimitIsNotExceeded) {
+  const auto meter = std::make_shared<MemoryMeter>();
+  meter->set_limit(10000);
+  const auto take = [&](std::int64_t bytes) {
+    return guarded("op", [&]() -> Result<at::Tensor> { return at::empty({bytes}, at::kByte); });
+  };
+  const MeterScope scope(meter);
+  const auto first = take(6000);
+  ASSERT_TRUE(first.ok());
+  classify(first.value(), BufferClass::kSaved);
+  EXPECT_TRUE(take(4000).ok());
+  const auto refused = take(4001);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kRun);
+  const std::string text = refused.error().text();
+  EXPECT_NE(text.find("op: out of memory: 3.91 KiB more are beyond the limit of 9.77 KiB; "
+                      "live 5.86 KiB: saved 5.86 KiB"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("hint: "), std::string::npos) << text;
+  EXPECT_EQ(meter->live(), 6000);
+  EXPECT_EQ(meter->peak(), 10000);
+  // What the machine itself refuses is said the same way, whatever libtorch calls it.
+  meter->set_limit(std::numeric_limits<std::int64_t>::max());
+  const auto huge = take(std::int64_t{1} << 50);
+  ASSERT_FALSE(huge.ok());
+  EXPECT_NE(huge.error().text().find("out of memory: the machine has no 1.00 PiB left; live 5.86"),
+            std::string::npos)
+      << huge.error().text();
+  EXPECT_NE(huge.error().text().find("hint: "), std::string::npos);
+  const MeterScope unmetered(nullptr);
+  EXPECT_TRUE(take(20000).ok());
 }
 
 // The allocator is in place before the first tensor.

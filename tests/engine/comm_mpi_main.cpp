@@ -140,7 +140,9 @@ int run(bool abort) {
   if (other.ok() || other.error().code != ErrorCode::kInvalid) report(0, "another world accepted");
 
   // Messages of at most 1000 bytes: the second round takes the path of beyond 2 GiB.
-  for (const MpiTuning tuning : {MpiTuning{}, MpiTuning{1000}}) {
+  for (const std::int64_t largest : {CommTuning{}.largest_message, std::int64_t{1000}}) {
+    CommTuning tuning;
+    tuning.largest_message = largest;
     auto mpi = make_mpi(groups, all_channels(groups), world, tuning);
     if (!mpi.ok()) {
       report(self.value().rank, mpi.error().text());

@@ -201,6 +201,78 @@ TEST(InProcess, UnequalByteCountsAreAnErrorOnAllRanks) {
   EXPECT_EQ(errors, 4);
 }
 
+// Before a byte has moved: both ranks hear of it, by the names of their ops.
+TEST(InProcess, RendezvousComparesSizes) {
+  CommTuning tuning;
+  tuning.name_of_op = [](std::uint64_t key) { return "layer." + std::to_string(key) + "/gather"; };
+  const auto ranks = make_in_process({{"world", 3, 1}}, 3, tuning);
+  const auto messages_of = [&](const auto& intent_of) {
+    std::vector<std::string> messages(3);
+    on_all_ranks(3, [&](std::int32_t rank) {
+      Channel& channel = ranks[static_cast<std::size_t>(rank)]->channel(Lane::kEp, 0);
+      const Status met = channel.rendezvous(intent_of(rank));
+      if (!met.ok()) messages[static_cast<std::size_t>(rank)] = met.error().text();
+    });
+    return messages;
+  };
+  using Bytes = std::vector<std::int64_t>;
+  const std::vector<Bytes> rows = {{9, 1, 2}, {3, 9, 4}, {5, 6, 9}};
+  const auto exchange = [&](std::int32_t rank, std::int64_t more) {
+    const auto r = static_cast<std::size_t>(rank);
+    Bytes from;
+    for (const Bytes& row : rows) from.push_back(row[r]);
+    from[(r + 1) % 3] += rank == 1 ? more : 0;
+    return Intent{4, 0, rows[r], from};
+  };
+  for (const std::string& text : messages_of([](std::int32_t) { return Intent{4, 100, {}, {}}; })) {
+    EXPECT_EQ(text, "");
+  }
+  for (const std::string& text :
+       messages_of([&](std::int32_t rank) { return exchange(rank, 0); })) {
+    EXPECT_EQ(text, "");
+  }
+  for (const std::string& text : messages_of([](std::int32_t rank) {
+         return Intent{4, rank == 1 ? 108 : 100, {}, {}};
+       })) {
+    EXPECT_NE(text.find("rank 0 op layer.4/gather sends 200 bytes"), std::string::npos) << text;
+    EXPECT_NE(text.find("rank 1 op layer.4/gather sends 216 bytes"), std::string::npos) << text;
+  }
+  // Only the second rank expects more of the third; the first hears of it too.
+  for (const std::string& text :
+       messages_of([&](std::int32_t rank) { return exchange(rank, 8); })) {
+    EXPECT_NE(text.find("expect other sizes"), std::string::npos) << text;
+  }
+  for (const std::string& text : messages_of([](std::int32_t rank) {
+         return Intent{rank == 2 ? 5U : 4U, 100, {}, {}};
+       })) {
+    EXPECT_NE(text.find("rank 0 op layer.4/gather, rank 1 op layer.4/gather, rank 2 op layer.5/"),
+              std::string::npos)
+        << text;
+  }
+}
+
+TEST(InProcess, AStallNamesWhoIsMissing) {
+  CommTuning tuning;
+  tuning.stall_limit = std::chrono::milliseconds(50);
+  tuning.name_of_op = [](std::uint64_t) { return "layer.3/moe/dispatch"; };
+  const auto ranks = make_in_process({{"odd", 2, 2}, {"world", 4, 1}}, 4, tuning);
+  std::vector<std::string> messages(4);
+  on_all_ranks(4, [&](std::int32_t rank) {
+    if (rank == 1 || rank == 2) return;  // never come
+    Channel& channel = ranks[static_cast<std::size_t>(rank)]->channel(Lane::kEp, 1);
+    const Status met = channel.rendezvous(6);
+    ASSERT_FALSE(met.ok());
+    EXPECT_EQ(met.error().code, ErrorCode::kRun);
+    messages[static_cast<std::size_t>(rank)] = met.error().text();
+  });
+  for (const std::size_t rank : {0U, 3U}) {
+    EXPECT_NE(messages[rank].find("ep/world: rank 1, rank 2 did not come to op "
+                                  "layer.3/moe/dispatch within 50.0 ms"),
+              std::string::npos)
+        << messages[rank];
+  }
+}
+
 TEST(Reduce, Bf16RoundsToNearestEvenAndKeepsNaN) {
   std::mt19937 random(7);
   for (int i = 0; i < 200000; ++i) {

@@ -223,8 +223,9 @@ void run_rank(World& world, std::int32_t rank) {
   options.observe = [&](const Op& op, BufferId b, const at::Tensor& t) {
     watcher.observe(op, b, t);
   };
-  auto made = engine::Executor::create(world.program, rank, *world.communicators[r],
-                                       world.traces[r], options);
+  const auto wrapped = world.options.wrap ? world.options.wrap(*world.communicators[r]) : nullptr;
+  engine::Communicator& communicator = wrapped ? *wrapped : *world.communicators[r];
+  auto made = engine::Executor::create(world.program, rank, communicator, world.traces[r], options);
   if (!made.ok()) {
     world.errors[r] = made.error();
     world.communicators[r]->abort(made.error());

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,8 @@ struct RunOptions {
   double init_std = 0.3;
   std::int32_t skip_op = -1;
   AdamW optimizer = {.lr = 1e-2};
+  // Puts something between the executor and each rank's communicator; may be empty.
+  std::function<std::unique_ptr<engine::Communicator>(engine::Communicator&)> wrap = nullptr;
 };
 
 struct Run {

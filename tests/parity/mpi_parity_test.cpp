@@ -195,8 +195,8 @@ class MpiParity : public testing::TestWithParam<Case> {
       const std::string name = std::string(name_of(op.lane)) + "/" + group.name;
       sums[name].first += c.bytes_sent;
       sums[name].second += c.bytes_received;
-      sums[name + ":rendezvous"].first += 8 * (group.size - 1);  // each one's op key
-      sums[name + ":rendezvous"].second += 8 * (group.size - 1);
+      sums[name + ":rendezvous"].first += 24 * (group.size - 1);  // what each one announces
+      sums[name + ":rendezvous"].second += 24 * (group.size - 1);
     }
   }
 
