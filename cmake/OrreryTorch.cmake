@@ -1,6 +1,6 @@
 # Where libtorch comes from: PyTorch's wheel with ORRERY_WITH_WHEEL, whose CMake folder
-# ORRERY_TORCH_PREFIX names (torch.utils.cmake_prefix_path in Python), else the package libtorch-dev.
-# Sets ORRERY_TORCH, the target to link.
+# ORRERY_TORCH_PREFIX names (torch.utils.cmake_prefix_path in Python), else the package
+# libtorch-dev. Sets ORRERY_TORCH, the target to link.
 option(ORRERY_WITH_WHEEL "Build the engine on PyTorch's wheel" OFF)
 set(ORRERY_TORCH_PREFIX "" CACHE PATH "CMake folder inside PyTorch's wheel")
 if(ORRERY_WITH_WHEEL AND NOT ORRERY_TORCH_PREFIX)
