@@ -2,7 +2,6 @@
 #include "engine/torch/metered_allocator.h"
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 
@@ -14,6 +13,8 @@
 #include <mutex>
 #include <new>
 #include <utility>
+
+#include "engine/torch/compat.h"
 
 namespace orrery::engine {
 namespace {
@@ -52,9 +53,9 @@ void free_metered(void* data) {
   c10::free_cpu(header);
 }
 
-class MeteredAllocator final : public c10::Allocator {
+class MeteredAllocator final : public AllocatorBase {
  public:
-  c10::DataPtr allocate(std::size_t bytes) const override {
+  c10::DataPtr take(std::size_t bytes) const override {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (bytes == 0) return {nullptr, nullptr, &free_metered, cpu};
     auto* memory = static_cast<char*>(c10::alloc_cpu(bytes + kHeaderBytes));
