@@ -25,7 +25,11 @@ struct CollectiveEvent {
   std::int64_t bytes_sent = 0, bytes_received = 0;       // own part excluded
 };
 
-// A change of live memory. delta > 0 at take, < 0 at free; class is a BufferClass.
+// The class of everything in host memory, beside those of BufferClass (which are of the device):
+// neither in another class nor in the total.
+inline constexpr std::int32_t kHostClass = kNumBufferClasses;
+
+// A change of live memory. delta > 0 at take, < 0 at free; class is a BufferClass or kHostClass.
 struct AllocEvent {
   std::int32_t rank = 0, step = 0;
   std::int32_t op = 0;
@@ -34,7 +38,8 @@ struct AllocEvent {
   std::int64_t delta = 0;
 };
 
-// Highest live bytes of one class in one step (cls = -1: of all classes together).
+// Highest live bytes of one class in one step (cls = -1: of the device's classes together;
+// kHostClass only where a step holds host memory).
 struct PeakEvent {
   std::int32_t rank = 0, step = 0;
   std::int32_t cls = -1;

@@ -2,10 +2,13 @@
 #include "core/workload.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
+#include <numbers>
 #include <system_error>
 
+#include "core/check.h"
 #include "core/hash.h"
 
 namespace orrery {
@@ -83,6 +86,24 @@ std::int64_t Workload::pairs_per_sequence() const {
   std::int64_t pairs = 0;
   for (const std::int64_t length : document_tokens) pairs += length * (length + 1) / 2;
   return pairs;
+}
+
+// With t = step + 1, w warm-up steps, T steps in all and x = (t - w) / (T - w):
+//   t < w: lr t / w;  then, linear: min + (lr - min) (1 - x);
+//   cosine: min + (lr - min) (1 + cos(pi x)) / 2;  t >= T: min.
+double learning_rate(const AdamW& optimizer, std::int64_t step) {
+  const Schedule& schedule = optimizer.schedule;
+  CHECK(step >= 0, "steps are counted from zero");
+  const std::int64_t t = step + 1, warmup = schedule.warmup_steps, total = schedule.total_steps;
+  if (t < warmup) {
+    return optimizer.lr * (static_cast<double>(t) / static_cast<double>(warmup));
+  }
+  if (schedule.kind == ScheduleKind::kConstant || total <= 0) return optimizer.lr;
+  if (t >= total) return schedule.min_lr;
+  const double x = static_cast<double>(t - warmup) / static_cast<double>(total - warmup);
+  const double rest =
+      schedule.kind == ScheduleKind::kLinear ? 1 - x : (1 + std::cos(std::numbers::pi * x)) / 2;
+  return schedule.min_lr + (optimizer.lr - schedule.min_lr) * rest;
 }
 
 Result<Workload> workload_from_json(const Json& json, const std::string& place) {

@@ -55,6 +55,10 @@ struct Workload {
   std::int64_t pairs_per_sequence() const;
 };
 
+// Of step 0, 1, ...: rises along a line to lr at step warmup_steps - 1 (where there is a warm-up),
+// then stays, or falls to min_lr at step total_steps - 1 and stays there.
+double learning_rate(const AdamW& optimizer, std::int64_t step);
+
 Result<Workload> load_workload(const std::string& name);
 Result<Workload> parse_workload(const std::string& text, const std::string& place);
 // The same of JSON inside another file; `place` is "file:/json/pointer".

@@ -46,13 +46,14 @@ Result<Plan> plan_for_world(const std::string& path, std::int32_t size) {
 std::vector<MicroBatch> batch_of(const Plan& plan, const TextSource& source, std::int32_t rank,
                                  std::int32_t step) {
   std::vector<MicroBatch> batch;
+  const Layout& layout = plan.layout;
   const std::int64_t first = static_cast<std::int64_t>(step) * plan.workload.global_sequences;
-  for (std::int64_t m = 0; m < plan.layout.accumulation; ++m) {
+  for (std::int64_t m = 0; m < layout.accumulation * plan.chunks.domino; ++m) {
     MicroBatch micro;
-    for (std::int64_t j = 0; j < plan.layout.micro_batch; ++j) {
-      source.append_row(
-          first + global_row(plan.layout.world(), plan.layout.micro_batch, rank, m, j), micro.ids,
-          micro.labels);
+    for (std::int64_t j = 0; j < layout.micro_batch; ++j) {
+      source.append_row(first + global_row(layout.world() / layout.sp, layout.micro_batch,
+                                           rank / layout.sp, m, j),
+                        micro.ids, micro.labels);
       micro.documents.push_back(plan.workload.document_tokens);
     }
     batch.push_back(std::move(micro));
@@ -191,7 +192,8 @@ Status run_rank(const RunArguments& arguments) {
   TRY(const MpiWorld world, mpi_world());
   const Result<Job> job = prepare(arguments, world.size);
   TRY_OK(job.ok() ? mpi_agree(Ok{}, job.value().program.hash()) : mpi_agree(job.error()));
-  auto communicator = make_mpi(job.value().program.groups, world.size);
+  auto communicator =
+      make_mpi(job.value().program.groups, channels_of(job.value().program), world.size);
   if (!communicator.ok()) {
     mpi_abort(communicator.error());
     return communicator.error();

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "core/program/program.h"
+#include "core/trace_events.h"
 
 namespace orrery {
 namespace {
@@ -181,6 +181,7 @@ Status create_v1(sql::Database& db) {
   for (int cls = 0; cls < kNumBufferClasses; ++cls) {
     TRY_OK(insert.run(cls, name_of(static_cast<BufferClass>(cls))));
   }
+  TRY_OK(insert.run(kHostClass, "host"));
   return Ok{};
 }
 

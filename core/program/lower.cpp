@@ -163,7 +163,7 @@ void Lowering::data() {
   }
   label_count_ = buffer("data/label_count", BufferClass::kActivation, SizeExpr::constant(1), 1,
                         DType::kFloat64);
-  metrics_ = buffer("metrics", BufferClass::kActivation, SizeExpr::constant(4), 1, DType::kFloat64);
+  metrics_ = buffer("metrics", BufferClass::kActivation, SizeExpr::constant(5), 1, DType::kFloat64);
   count.out = {label_count_};
   count.group = kGroupIds.world;
   count.host_sync = true;

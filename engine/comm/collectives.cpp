@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "core/check.h"
 #include "core/program/wire.h"
@@ -51,6 +52,24 @@ Parts strided(std::int64_t start, std::int64_t stride, std::int64_t bytes, std::
 Membership Membership::of(Lane lane, const Group& group, std::int32_t rank) {
   return {std::string(name_of(lane)) + "/" + group.name, group.size, group.index_of(rank),
           group.first_of(rank), group.stride};
+}
+
+std::vector<ChannelId> channels_of(const Program& program) {
+  std::set<ChannelId> used;
+  for (const Role& role : program.roles) {
+    for (const Op& op : role.ops) {
+      if (is_collective(op.kind) && op.lane != Lane::kCompute) used.insert({op.lane, op.group});
+    }
+  }
+  return {used.begin(), used.end()};
+}
+
+std::vector<ChannelId> all_channels(const std::vector<Group>& groups) {
+  std::vector<ChannelId> all;
+  for (const Lane lane : kNetworkLanes) {
+    for (std::int32_t group = 0; group < std::ssize(groups); ++group) all.push_back({lane, group});
+  }
+  return all;
 }
 
 void check_groups(const std::vector<Group>& groups, std::int32_t world) {

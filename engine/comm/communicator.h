@@ -5,6 +5,7 @@
 // inputs give the same bits on every back end.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -51,12 +52,24 @@ struct ClockOffset {
   std::int64_t error_ns = 0;
 };
 
-// All channels of one rank: one a (lane, group), so that lanes never share a communicator.
+// A channel of a rank: a network lane and an index into the groups.
+struct ChannelId {
+  Lane lane = Lane::kFsdp;
+  std::int32_t group = 0;
+  auto operator<=>(const ChannelId&) const = default;
+};
+// Those that the ops of any role use, in ascending order: the same list on every rank.
+std::vector<ChannelId> channels_of(const Program& program);
+// Every network lane with every group, in ascending order.
+std::vector<ChannelId> all_channels(const std::vector<Group>& groups);
+
+// The channels of one rank: one a (lane, group), so that lanes never share a communicator.
 class Communicator {
  public:
   virtual ~Communicator() = default;
   virtual std::int32_t rank() const = 0;
   virtual std::int32_t world() const = 0;
+  // Bug where it was not among the channels asked for.
   virtual Channel& channel(Lane lane, std::int32_t group) = 0;
   // Called by all ranks together, while no lane communicates. Zero where ranks share a clock.
   virtual Result<ClockOffset> clock_offset() = 0;
@@ -65,7 +78,7 @@ class Communicator {
   virtual void abort(const Error& error) = 0;
 };
 
-// `world` ranks as threads of this process; element r serves rank r.
+// `world` ranks as threads of this process; element r serves rank r. It has all_channels().
 std::vector<std::unique_ptr<Communicator>> make_in_process(const std::vector<Group>& groups,
                                                            std::int32_t world);
 
@@ -75,10 +88,12 @@ struct MpiTuning {
 };
 
 // This process as one rank of MPI_COMM_WORLD (MPI_Init_thread with MPI_THREAD_MULTIPLE inside).
-// All ranks call it together with the same groups. Error kInvalid when the world is of another
-// size. The communicator must be gone before mpi_finish().
-Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups, std::int32_t world,
-                                               MpiTuning tuning = {});
+// All ranks call it together with the same groups and channels; a channel whose group has more than
+// one rank takes an MPI communicator, of which there are few. Error kInvalid when the world is of
+// another size. The communicator must be gone before mpi_finish().
+Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
+                                               const std::vector<ChannelId>& channels,
+                                               std::int32_t world, MpiTuning tuning = {});
 
 // Rank and size of this process before a plan is known (and before groups can be made).
 // Starts MPI; error kRun when MPI cannot serve several threads.

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <tuple>
+#include <utility>
 
 #include "core/check.h"
 #include "engine/comm/collectives.h"
@@ -21,7 +21,7 @@ struct House {
   std::mutex mutex;
   std::atomic<bool> aborted = false;
   Error error;  // the first; written once before `aborted`
-  std::map<std::tuple<int, std::int32_t, std::int32_t>, std::unique_ptr<Room>> rooms;
+  std::map<std::pair<ChannelId, std::int32_t>, std::unique_ptr<Room>> rooms;  // by first rank
 };
 
 struct Room {
@@ -157,25 +157,21 @@ class InProcess final : public Communicator {
   InProcess(std::shared_ptr<House> house, const std::vector<Group>& groups, std::int32_t rank,
             std::int32_t world)
       : house_(std::move(house)), rank_(rank), world_(world) {
-    for (int lane = 0; lane < kNumLanes; ++lane) {
-      for (std::size_t i = 0; i < groups.size(); ++i) {
-        const Group& group = groups[i];
-        std::unique_ptr<Room>& room =
-            house_->rooms[{lane, static_cast<std::int32_t>(i), group.first_of(rank)}];
-        if (!room) room = std::make_unique<Room>(group.size);
-        channels_.emplace_back(std::make_unique<InProcessChannel>(
-            Membership::of(static_cast<Lane>(lane), group, rank), *house_, *room));
-      }
+    for (const ChannelId id : all_channels(groups)) {
+      const Group& group = groups[static_cast<std::size_t>(id.group)];
+      std::unique_ptr<Room>& room = house_->rooms[{id, group.first_of(rank)}];
+      if (!room) room = std::make_unique<Room>(group.size);
+      channels_.emplace(id, std::make_unique<InProcessChannel>(Membership::of(id.lane, group, rank),
+                                                               *house_, *room));
     }
-    num_groups_ = groups.size();
   }
 
   std::int32_t rank() const override { return rank_; }
   std::int32_t world() const override { return world_; }
   Channel& channel(Lane lane, std::int32_t group) override {
-    CHECK(group >= 0 && static_cast<std::size_t>(group) < num_groups_, "no such group");
-    return *channels_[static_cast<std::size_t>(lane) * num_groups_ +
-                      static_cast<std::size_t>(group)];
+    const auto found = channels_.find({lane, group});
+    CHECK(found != channels_.end(), "no such channel");
+    return *found->second;
   }
   Result<ClockOffset> clock_offset() override { return ClockOffset{}; }
 
@@ -196,8 +192,7 @@ class InProcess final : public Communicator {
   std::shared_ptr<House> house_;
   std::int32_t rank_ = 0;
   std::int32_t world_ = 1;
-  std::size_t num_groups_ = 0;
-  std::vector<std::unique_ptr<InProcessChannel>> channels_;
+  std::map<ChannelId, std::unique_ptr<InProcessChannel>> channels_;
 };
 
 }  // namespace

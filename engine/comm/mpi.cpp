@@ -17,6 +17,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -237,16 +238,17 @@ class ClockProbe {
 
 class Mpi final : public Communicator {
  public:
-  Mpi(MpiWorld self, std::size_t num_groups) : self_(self), num_groups_(num_groups) {}
+  explicit Mpi(MpiWorld self) : self_(self) {}
 
-  Status open(const std::vector<Group>& groups, MpiTuning tuning);
+  Status open(const std::vector<Group>& groups, const std::vector<ChannelId>& channels,
+              MpiTuning tuning);
 
   std::int32_t rank() const override { return self_.rank; }
   std::int32_t world() const override { return self_.size; }
   Channel& channel(Lane lane, std::int32_t group) override {
-    CHECK(group >= 0 && static_cast<std::size_t>(group) < num_groups_, "no such group");
-    return *channels_[static_cast<std::size_t>(lane) * num_groups_ +
-                      static_cast<std::size_t>(group)];
+    const auto found = channels_.find({lane, group});
+    CHECK(found != channels_.end(), "a channel that was not asked for");
+    return *found->second;
   }
   Result<ClockOffset> clock_offset() override {
     return ClockProbe(MPI_COMM_WORLD).run(self_.rank, self_.size);
@@ -256,22 +258,22 @@ class Mpi final : public Communicator {
 
  private:
   MpiWorld self_;
-  std::size_t num_groups_ = 0;
-  std::vector<std::unique_ptr<MpiChannel>> channels_;
+  std::map<ChannelId, std::unique_ptr<MpiChannel>> channels_;
 };
 
-Status Mpi::open(const std::vector<Group>& groups, MpiTuning tuning) {
-  for (int lane = 0; lane < kNumLanes; ++lane) {
-    for (const Group& group : groups) {
-      Membership member = Membership::of(static_cast<Lane>(lane), group, self_.rank);
-      MPI_Comm comm = MPI_COMM_NULL;
-      if (group.size > 1) {
-        TRY_MPI(MPI_Comm_split(MPI_COMM_WORLD, member.first, member.index, &comm), member.name);
-        TRY_MPI(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), member.name);
-        TRY_MPI(MPI_Comm_set_name(comm, member.name.c_str()), member.name);
-      }
-      channels_.push_back(std::make_unique<MpiChannel>(std::move(member), comm, tuning));
+Status Mpi::open(const std::vector<Group>& groups, const std::vector<ChannelId>& channels,
+                 MpiTuning tuning) {
+  for (const ChannelId id : channels) {
+    CHECK(id.group >= 0 && id.group < std::ssize(groups), "a channel of no group");
+    const Group& group = groups[static_cast<std::size_t>(id.group)];
+    Membership member = Membership::of(id.lane, group, self_.rank);
+    MPI_Comm comm = MPI_COMM_NULL;
+    if (group.size > 1) {
+      TRY_MPI(MPI_Comm_split(MPI_COMM_WORLD, member.first, member.index, &comm), member.name);
+      TRY_MPI(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), member.name);
+      TRY_MPI(MPI_Comm_set_name(comm, member.name.c_str()), member.name);
     }
+    channels_.emplace(id, std::make_unique<MpiChannel>(std::move(member), comm, tuning));
   }
   return Ok{};
 }
@@ -347,8 +349,9 @@ Status mpi_agree(const Status& mine, std::uint64_t fingerprint) {
   return error;
 }
 
-Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups, std::int32_t world,
-                                               MpiTuning tuning) {
+Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
+                                               const std::vector<ChannelId>& channels,
+                                               std::int32_t world, MpiTuning tuning) {
   TRY(const MpiWorld self, mpi_world());
   if (self.size != world) {
     return Error::of(ErrorCode::kInvalid, "MPI",
@@ -358,8 +361,8 @@ Result<std::unique_ptr<Communicator>> make_mpi(const std::vector<Group>& groups,
   }
   check_groups(groups, world);
   CHECK(tuning.largest_message >= 1 && tuning.largest_message <= INT_MAX, "MPI counts in ints");
-  auto mpi = std::make_unique<Mpi>(self, groups.size());
-  TRY_OK(mpi->open(groups, tuning));
+  auto mpi = std::make_unique<Mpi>(self);
+  TRY_OK(mpi->open(groups, channels, tuning));
   return std::unique_ptr<Communicator>(std::move(mpi));
 }
 

@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <chrono>
+#include <cmath>
 #include <stdexcept>
 #include <utility>
 
@@ -40,16 +41,23 @@ ExecutorImpl::ExecutorImpl(const Program& program, std::int32_t rank, Communicat
       trace_(trace),
       options_(options),
       meter_(std::make_shared<MemoryMeter>()),
+      host_meter_(std::make_shared<MemoryMeter>()),
       slots_(role_.buffers.size()),
       tickets_(role_.ops.size(), 0),
-      host_producer_(role_.buffers.size(), -1) {
-  for (std::size_t lane = 1; lane < kNumLanes; ++lane) {
-    workers_[lane] = std::make_unique<LaneWorker>(name_of(static_cast<Lane>(lane)));
-  }
+      host_producer_(role_.buffers.size(), -1),
+      all_local_experts_(role_.route.local_experts) {
   for (auto& counts : sequence_) counts.assign(program.groups.size(), 0);
   for (std::size_t i = 0; i < role_.ops.size(); ++i) {
-    if (!role_.ops[i].host_sync) continue;
-    for (const BufferId b : role_.ops[i].out) {
+    const Op& op = role_.ops[i];
+    auto& worker = workers_[static_cast<std::size_t>(op.lane)];
+    if (op.lane != Lane::kCompute && worker == nullptr) {
+      worker = std::make_unique<LaneWorker>(name_of(op.lane));
+    }
+    if (op.kind == OpKind::kExchangeCounts) {
+      all_local_experts_ = static_cast<std::int32_t>(buffer(op.out[0]).cols);
+    }
+    if (!op.host_sync) continue;
+    for (const BufferId b : op.out) {
       host_producer_[static_cast<std::size_t>(b)] = static_cast<OpId>(i);
     }
   }
@@ -64,8 +72,10 @@ ExecutorImpl::~ExecutorImpl() {
 Status ExecutorImpl::initialize() {
   const MeterScope scope(meter_);
   return guarded("initial weights", [&]() -> Status {
+    for (std::size_t b = 0; b < role_.buffers.size(); ++b) {
+      if (role_.buffers[b].taken_by < 0) accumulator(static_cast<BufferId>(b));
+    }
     for (const Unit& u : role_.units) {
-      for (const BufferId b : {u.shard, u.moment1, u.moment2}) accumulator(b);
       initialize_shard(program_, u, rank_, options_.seed, options_.init_std,
                        slots_[static_cast<std::size_t>(u.shard)].tensor);
     }
@@ -79,8 +89,12 @@ Result<StepResult> ExecutorImpl::run_step(std::int32_t step, const std::vector<M
   StepResult result;
   step_ = step;
   updated_ = true;
+  counted_ = false;
+  result_sums_ = {};
+  labels_ = 0;
   binding_ = {rank_, step, std::vector<std::int64_t>(static_cast<std::size_t>(role_.num_vars), 0)};
   meter_->reset_peaks();
+  host_meter_->reset_peaks();
   workspace_peak_ = 0;
   result.start_ns = now_ns();
   const Status status = walk(batch);
@@ -122,6 +136,18 @@ Status ExecutorImpl::walk(const std::vector<MicroBatch>& batch) {
   for (auto& worker : workers_) {
     if (worker != nullptr) TRY_OK(worker->drain());
   }
+  return nothing_left();
+}
+
+// A buffer that outlives its step would be missing from every byte count after it.
+Status ExecutorImpl::nothing_left() const {
+  for (std::size_t b = 0; b < slots_.size(); ++b) {
+    const Buffer& shape = role_.buffers[b];
+    const bool held = slots_[b].tensor.defined() || slots_[b].tape != nullptr;
+    if (!held || shape.taken_by < 0 || shape.freed_by < 0) continue;
+    const Op& op = role_.ops[static_cast<std::size_t>(shape.freed_by)];
+    return at_op(op, Error::of(ErrorCode::kRun, "", "the step has not freed " + shape.name));
+  }
   return Ok{};
 }
 
@@ -148,60 +174,79 @@ Status ExecutorImpl::run_compute(OpId id, const std::vector<MicroBatch>& batch) 
   const std::int64_t live = meter_->live();
   op_taken_ = 0;
   meter_->begin_window();
-  const Status ran = guarded("", [&]() -> Status {
-    switch (op.kind) {
-      case OpKind::kLoadBatch:
-        load_batch(op, batch);
-        break;
-      case OpKind::kForward:
-      case OpKind::kForwardTape:
-        forward(op);
-        break;
-      case OpKind::kBackward:
-        backward(op);
-        break;
-      case OpKind::kForwardBackward:
-        forward_backward(op);
-        break;
-      case OpKind::kUnshard:
-        unshard(op);
-        break;
-      case OpKind::kAccumulate:
-        accumulate(op);
-        break;
-      case OpKind::kGradNorm:
-        grad_norm(op);
-        break;
-      case OpKind::kOptimizerStep:
-        optimizer_step(op);
-        break;
-      case OpKind::kExchangeCounts: {
-        allocate_outputs(op);
-        TRY_OK(exchange_counts(op, nullptr));
-        break;
-      }
-      default:
-        CHECK(false, std::string("not a compute op: ") + name_of(op.kind));
-    }
-    return Ok{};
-  });
-  if (!ran.ok()) return ran.error();
+  TRY_OK(guarded("", [&] { return compute(op, batch); }));
   workspace_peak_ = std::max(workspace_peak_, meter_->window_peak() - live - op_taken_);
   trace_.record(Lane::kCompute, SpanEvent{rank_, step_, id, enqueued, started, now_ns()});
   free_buffers(id);
   return Ok{};
 }
 
+Status ExecutorImpl::compute(const Op& op, const std::vector<MicroBatch>& batch) {
+  expect_complete(op);
+  switch (op.kind) {
+    case OpKind::kLoadBatch:
+      load_batch(op, batch);
+      return Ok{};
+    case OpKind::kForward:
+    case OpKind::kForwardTape:
+      forward(op);
+      return Ok{};
+    case OpKind::kBackward:
+      backward(op);
+      return Ok{};
+    case OpKind::kForwardBackward:
+      forward_backward(op);
+      return Ok{};
+    case OpKind::kUnshard:
+      unshard(op);
+      return Ok{};
+    case OpKind::kAccumulate:
+      accumulate(op);
+      return Ok{};
+    case OpKind::kAddLoads:
+      add_loads(op);
+      return Ok{};
+    case OpKind::kGradNorm:
+      grad_norm(op);
+      return Ok{};
+    case OpKind::kUpdateBias:
+      update_bias(op);
+      return Ok{};
+    case OpKind::kOptimizerStep:
+      optimizer_step(op);
+      return Ok{};
+    case OpKind::kJoin:
+      return Ok{};  // its deps have ended: what it frees may go
+    case OpKind::kExchangeCounts: {
+      allocate_outputs(op);
+      TRY_OK(exchange_counts(op, nullptr));
+      return Ok{};
+    }
+    default:
+      CHECK(false, std::string("not a compute op: ") + name_of(op.kind));
+  }
+}
+
 Status ExecutorImpl::post(OpId id) {
   const Op& op = role_.ops[static_cast<std::size_t>(id)];
   TRY_OK(wait_for_host(op));
   TRY_OK(guarded("", [&]() -> Status {
+    expect_complete(op);
     allocate_outputs(op);
     return Ok{};
   }));
   tickets_[static_cast<std::size_t>(id)] =
-      workers_[static_cast<std::size_t>(op.lane)]->post(collective(id));
+      workers_[static_cast<std::size_t>(op.lane)]->post(lane_job(id));
   return Ok{};
+}
+
+// What an exchange writes in parts is read only when every part has been posted.
+void ExecutorImpl::expect_complete(const Op& op) const {
+  for (const BufferId b : op.in) {
+    if (b >= 0 && slots_[static_cast<std::size_t>(b)].parts_due > 0) {
+      throw std::runtime_error("a part of " + buffer(b).name + " was not written");
+    }
+  }
 }
 
 // After a failure: what the step took is given back, once no lane uses it any more.
@@ -224,19 +269,22 @@ void ExecutorImpl::free_buffers(OpId id) {
 
 void ExecutorImpl::record_alloc(BufferId b, std::int64_t delta) {
   if (delta == 0) return;
-  trace_.record(Lane::kCompute,
-                AllocEvent{rank_, step_, current_, static_cast<std::int32_t>(buffer(b).cls),
-                           now_ns(), delta});
+  const Buffer& shape = buffer(b);
+  const std::int32_t cls =
+      shape.space == MemorySpace::kHost ? kHostClass : static_cast<std::int32_t>(shape.cls);
+  trace_.record(Lane::kCompute, AllocEvent{rank_, step_, current_, cls, now_ns(), delta});
 }
 
 void ExecutorImpl::end_step(StepResult& result) {
   result.end_ns = now_ns();
-  const double* sums = result_sums_.data();
-  result.loss = sums[0];
-  result.balance_loss = sums[1];
-  result.grad_norm = sums[2];
-  result.tokens = static_cast<std::int64_t>(sums[3]);
+  result.loss = result_sums_[kLoss];
+  result.balance_loss = result_sums_[kBalance];
+  result.z_loss = result_sums_[kZ];
+  result.grad_norm = std::sqrt(result_sums_[kSquaredNorm]);
+  result.lr = learning_rate(options_.optimizer, step_);
+  result.tokens = static_cast<std::int64_t>(labels_);
   result.peak_bytes = meter_->peak();
+  result.host_peak_bytes = host_meter_->peak();
   result.updated = updated_;
   trace_.record(Lane::kCompute, PeakEvent{rank_, step_, -1, meter_->peak()});
   for (std::int32_t c = 0; c < kNumBufferClasses; ++c) {
@@ -245,6 +293,9 @@ void ExecutorImpl::end_step(StepResult& result) {
     const auto cls = static_cast<BufferClass>(c);
     const std::int64_t peak = cls == BufferClass::kWorkspace ? workspace_peak_ : meter_->peak(cls);
     trace_.record(Lane::kCompute, PeakEvent{rank_, step_, c, peak});
+  }
+  if (host_meter_->peak() > 0) {
+    trace_.record(Lane::kCompute, PeakEvent{rank_, step_, kHostClass, host_meter_->peak()});
   }
   trace_.binding(binding_);
   trace_.step({rank_, step_, result.start_ns, result.end_ns, result.loss, result.balance_loss,
@@ -258,8 +309,9 @@ const at::Tensor& ExecutorImpl::value(BufferId b) const {
   return tensor;
 }
 
-at::Tensor ExecutorImpl::allocate(BufferId b) {
+at::Tensor ExecutorImpl::allocate(BufferId b) const {
   const Buffer& shape = buffer(b);
+  const MeterScope pool(shape.space == MemorySpace::kHost ? host_meter_ : meter_);
   const std::int64_t rows = shape.rows.eval(binding_.values, shape.vars);
   return at::empty({rows, shape.cols}, scalar_type(shape.dtype));
 }
@@ -269,7 +321,7 @@ void ExecutorImpl::put(BufferId b, at::Tensor tensor) {
   slot.bytes = classify(tensor, buffer(b).cls);
   slot.tensor = std::move(tensor);
   record_alloc(b, slot.bytes);
-  op_taken_ += slot.bytes;
+  if (buffer(b).space == MemorySpace::kDevice) op_taken_ += slot.bytes;
   if (options_.observe && current_ >= 0) {
     const MeterScope unmetered(nullptr);
     options_.observe(role_.ops[static_cast<std::size_t>(current_)], b, slot.tensor);
@@ -288,6 +340,15 @@ at::Tensor& ExecutorImpl::accumulator(BufferId b) {
 
 at::Tensor ExecutorImpl::shard(std::int32_t u) const {
   return value(unit(u).shard);
+}
+
+std::vector<at::Tensor> ExecutorImpl::router_biases() const {
+  std::vector<at::Tensor> biases;
+  for (const Op& op : role_.ops) {
+    if (op.kind != OpKind::kUpdateBias) continue;
+    for (const BufferId b : op.updates) biases.push_back(value(b));
+  }
+  return biases;
 }
 
 }  // namespace orrery::engine

@@ -1,5 +1,6 @@
 // The executor: walks a rank's program in issue order and runs every op of it. The walking thread
-// is the compute lane; each communication lane is a FIFO worker thread (a stream). The executor
+// is the compute lane; each other lane of the program is a FIFO worker thread (a stream). On the
+// CPU, device and host memory are two pools of the same memory, counted apart. The executor
 // adds no op, no order and no byte of its own: buffers are taken and freed where the program says.
 #pragma once
 
@@ -21,18 +22,20 @@ class Tensor;
 
 namespace orrery::engine {
 
-// One micro-batch of a rank: [sequences * sequence_tokens] tokens and labels (-100: no label), and
-// the lengths of the documents of each sequence.
+// One micro-batch of a rank: [sequences * StepConstants::valid_tokens] tokens and labels (-100: no
+// label), and the lengths of the documents of each sequence. Ranks that share sequences are given
+// the same whole sequences; each pads them and takes its part.
 struct MicroBatch {
   std::vector<std::int64_t> ids, labels;
   std::vector<std::vector<std::int64_t>> documents;
 };
 
 struct StepResult {
-  double loss = 0, balance_loss = 0, grad_norm = 0;
+  double loss = 0, balance_loss = 0, z_loss = 0, grad_norm = 0;
+  double lr = 0;            // of this step (learning_rate)
   std::int64_t tokens = 0;  // labels of the world
   std::int64_t start_ns = 0, end_ns = 0;
-  std::int64_t peak_bytes = 0;
+  std::int64_t peak_bytes = 0, host_peak_bytes = 0;
   bool updated = true;  // false: the gradient norm was not finite, and weights were left alone
 };
 
@@ -47,17 +50,18 @@ struct ExecutorOptions {
   std::function<void(const Op& op, BufferId buffer, const at::Tensor& tensor)> observe;
 };
 
-// The row of the step's batch that sequence `j` of micro-batch `m` of `rank` is.
-constexpr std::int64_t global_row(std::int64_t world, std::int64_t micro_batch, std::int64_t rank,
+// The row of the step's batch that sequence `j` of micro-batch `m` is, on the ranks of data index
+// `index` of `dp` (of sp ranks that share sequences all have one: rank / sp, with dp = world / sp).
+constexpr std::int64_t global_row(std::int64_t dp, std::int64_t micro_batch, std::int64_t index,
                                   std::int64_t m, std::int64_t j) {
-  return (m * world + rank) * micro_batch + j;
+  return (m * dp + index) * micro_batch + j;
 }
 
 class Executor {
  public:
   // The program must have passed verify(). `communicator` and `trace` outlive the executor.
   // Initial weights come from a counter-based generator keyed by (seed, parameter name, global
-  // element index): they do not depend on the layout.
+  // element index): they do not depend on the layout. All other persistent state begins at zero.
   static Result<std::unique_ptr<Executor>> create(const Program& program, std::int32_t rank,
                                                   Communicator& communicator, TraceSink& trace,
                                                   const ExecutorOptions& options);
@@ -69,7 +73,10 @@ class Executor {
 
   // This rank's shard of a unit (master dtype, flat, padded), for tests and checkpoints.
   virtual at::Tensor shard(std::int32_t unit) const = 0;
-  // Live bytes now, persistent state included.
+  // The router biases [1,E] of the MoE layers that have one, in layer order: zero before the first
+  // step.
+  virtual std::vector<at::Tensor> router_biases() const = 0;
+  // Live bytes now, of both memory spaces, persistent state included.
   virtual std::int64_t live_bytes() const = 0;
 };
 

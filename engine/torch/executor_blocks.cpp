@@ -20,12 +20,20 @@ T unwrap(Result<T> result) {
 
 BlockContext ExecutorImpl::context_of(const Op& op, BufferId received) const {
   BlockContext context;
+  const StepConstants& step = program_.step;
   context.documents = documents_.at(static_cast<std::size_t>(op.micro_batch));
+  if (step.sp > 1) {
+    context.first_position = program_.sp_group().index_of(rank_) * (step.sequence_tokens / step.sp);
+  }
+  if (all_local_experts_ > 0) {
+    context.first_expert = program_.ep_group().index_of(rank_) * all_local_experts_;
+  }
   if (received >= 0) {
-    const at::Tensor& counts = value(received);
-    const auto* row = counts.data_ptr<std::int64_t>();
+    const at::Tensor& counts = value(received);  // [ep, local experts of all parts]
     const std::int32_t local = role_.route.local_experts;
-    for (std::int32_t p = 0; p < role_.route.ep; ++p, row += local) {
+    const auto* row =
+        counts.data_ptr<std::int64_t>() + (op.parts > 1 ? std::int64_t{op.chunk} * local : 0);
+    for (std::int32_t p = 0; p < role_.route.ep; ++p, row += counts.size(1)) {
       context.received.emplace_back(row, row + local);
     }
     for (std::int32_t e = 0; e < local; ++e) {
@@ -36,21 +44,29 @@ BlockContext ExecutorImpl::context_of(const Op& op, BufferId received) const {
   return context;
 }
 
-ParamPlace ExecutorImpl::place_of(const Op& op, const std::string& name) const {
+// An op of one part of an exchange uses the experts of that part.
+ParamPlace ExecutorImpl::place_of(const Op& op, const BlockParam& wanted) const {
+  std::int64_t numel = 1;
+  for (const std::int64_t extent : wanted.shape) numel *= extent;
   for (std::size_t i = 0; i < op.units.size(); ++i) {
     std::int64_t offset = 0;
     for (const Param& param : unit(op.units[i]).params) {
-      if (param.short_name == name) return {i, offset, param.numel()};
+      const bool layer_fits = op.layer < 0 || param.layer < 0 || op.layer == param.layer;
+      if (param.short_name == wanted.name && layer_fits) {
+        const std::int64_t part = param.is_expert && op.parts > 1 ? op.chunk : 0;
+        CHECK((part + 1) * numel <= param.numel(), "a parameter smaller than its block's");
+        return {i, offset + part * numel, numel};
+      }
       offset += param.numel();
     }
   }
-  throw std::runtime_error("no unit of the op has the parameter " + name);
+  throw std::runtime_error("no unit of the op has the parameter " + wanted.name);
 }
 
 ParamResolver ExecutorImpl::params_of(const Op& op, const Block& b) const {
   return [this, &op, &b](std::int32_t p) -> at::Tensor {
     const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
-    const ParamPlace at = place_of(op, wanted.name);
+    const ParamPlace at = place_of(op, wanted);
     return value(op.params[at.unit]).view(-1).narrow(0, at.offset, at.numel).view(wanted.shape);
   };
 }
@@ -58,10 +74,26 @@ ParamResolver ExecutorImpl::params_of(const Op& op, const Block& b) const {
 ParamResolver ExecutorImpl::grads_of(const Op& op, const Block& b) {
   return [this, &op, &b](std::int32_t p) -> at::Tensor {
     const BlockParam& wanted = b.params[static_cast<std::size_t>(p)];
-    const ParamPlace at = place_of(op, wanted.name);
+    const ParamPlace at = place_of(op, wanted);
     const at::Tensor& sum = accumulator(op.updates[at.unit]);
     return sum.view(-1).narrow(0, at.offset, at.numel).view(wanted.shape);
   };
+}
+
+void ExecutorImpl::add_loss(const Op& op, const Block& b, const std::vector<at::Tensor>& outputs) {
+  auto* sums = accumulator(op.metrics).data_ptr<double>();
+  bool found = false;
+  for (const Prim& prim : b.prims) {
+    for (std::size_t i = 0; is_loss(prim.kind) && i < outputs.size(); ++i) {
+      if (b.outputs[i] != prim.out[0]) continue;
+      const Metric metric = prim.kind == PrimKind::kCrossEntropy  ? kLoss
+                            : prim.kind == PrimKind::kBalanceLoss ? kBalance
+                                                                  : kZ;
+      sums[metric] += outputs[i].item<double>();
+      found = true;
+    }
+  }
+  CHECK(found, "an op adds the loss of a block that has none: " + b.name);
 }
 
 void ExecutorImpl::forward(const Op& op) {
@@ -76,6 +108,7 @@ void ExecutorImpl::forward(const Op& op) {
   const bool keeps = op.kind == OpKind::kForwardTape;
   if (keeps) args.tape = tape.get();
   std::vector<at::Tensor> outputs = unwrap(run_forward(b, std::move(args)));
+  if (op.metrics >= 0) add_loss(op, b, outputs);
   for (std::size_t i = 0; i < outputs.size(); ++i) put(op.out[i], std::move(outputs[i]));
   if (!keeps) return;
   Slot& slot = slots_[static_cast<std::size_t>(op.out.back())];
@@ -133,14 +166,13 @@ void ExecutorImpl::forward_backward(const Op& op) {
   for (std::size_t i = 0; i < b.inputs.size(); ++i) inputs.push_back(part(value(op.in[i])));
   BlockContext context = context_of(op, -1);
   if (op.in.size() > b.inputs.size()) {
-    result_sums_[3] = value(op.in.back()).data_ptr<double>()[0];
-    context.loss_scale = 1.0 / result_sums_[3];
+    labels_ = value(op.in.back()).data_ptr<double>()[0];
+    context.loss_scale = 1.0 / labels_;
   }
   Tape tape;
   std::vector<at::Tensor> outputs =
       unwrap(run_forward(b, {inputs, params_of(op, b), &context, &tape}));
-  const std::size_t sum = b.prims.back().kind == PrimKind::kBalanceLoss ? 1 : 0;
-  accumulator(op.metrics).data_ptr<double>()[sum] += outputs[0].item<double>();
+  add_loss(op, b, outputs);
   BackwardArgs args;
   args.tape = std::move(tape);
   args.inputs = std::move(inputs);

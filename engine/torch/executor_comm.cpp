@@ -1,4 +1,4 @@
-// Collectives: outputs are allocated by the walk, data is moved by the lane's thread.
+// Collectives and copies: outputs are allocated by the walk, data is moved by the lane's thread.
 #include <ATen/ops/empty.h>
 
 #include <utility>
@@ -8,22 +8,51 @@
 
 namespace orrery::engine {
 
+// What is summed in place was taken by whoever wrote it first. Of an exchange that writes a buffer
+// in parts the first takes it whole.
 void ExecutorImpl::allocate_outputs(const Op& op) {
-  for (const BufferId b : op.out) put(b, allocate(b));
-  // What is summed in place was taken by whoever wrote it first.
+  const bool in_parts =
+      op.kind == OpKind::kAllToAllV && op.direction == Direction::kCombine && op.parts > 1;
+  for (const BufferId b : op.out) {
+    std::int32_t& due = slots_[static_cast<std::size_t>(b)].parts_due;
+    if (!in_parts || op.chunk == 0) {
+      put(b, allocate(b));
+      due = in_parts ? op.parts - 1 : 0;
+    } else if (value(b).defined()) {
+      --due;
+    }
+  }
 }
 
-LaneWorker::Job ExecutorImpl::collective(OpId id) {
+LaneWorker::Job ExecutorImpl::lane_job(OpId id) {
   const std::int64_t enqueued = now_ns();
   const std::int32_t step = step_;
   return [this, id, enqueued, step]() -> Status {
     const MeterScope scope(meter_);
     const at::NoGradGuard no_grad;
-    Status status = run_collective(id, step, enqueued);
+    const bool copies = !is_collective(role_.ops[static_cast<std::size_t>(id)].kind);
+    Status status = copies ? run_copy(id, step, enqueued) : run_collective(id, step, enqueued);
     // The walk may be waiting for another lane, and that lane for ranks that wait for this one.
     if (!status.ok()) communicator_.abort(status.error());
     return status;
   };
+}
+
+// Between memory spaces, both of them memory of the host on the CPU.
+Status ExecutorImpl::run_copy(OpId id, std::int32_t step, std::int64_t enqueued) {
+  const Op& op = role_.ops[static_cast<std::size_t>(id)];
+  CHECK(op.kind == OpKind::kCopyToHost || op.kind == OpKind::kCopyToDevice,
+        std::string("not an op of a lane: ") + name_of(op.kind));
+  for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
+  const std::int64_t started = now_ns();
+  const Status copied = guarded("", [&]() -> Status {
+    const at::Tensor& target = value(op.out.empty() ? op.updates.at(0) : op.out[0]);
+    target.copy_(value(op.in[0]));
+    return Ok{};
+  });
+  if (!copied.ok()) return at_op(op, copied.error());
+  trace_.record(op.lane, SpanEvent{rank_, step, id, enqueued, started, now_ns()});
+  return Ok{};
 }
 
 Status ExecutorImpl::run_collective(OpId id, std::int32_t step, std::int64_t enqueued) {
@@ -57,7 +86,13 @@ Result<Traffic> ExecutorImpl::communicate(const Op& op, Channel& channel) {
       return channel.all_gather(mine.data_ptr(), out.data_ptr(),
                                 count * static_cast<std::int64_t>(out.element_size()));
     }
-    case OpKind::kReduceScatter: {
+    case OpKind::kAllGatherRows: {
+      const at::Tensor& rows = value(op.in[0]);
+      return channel.all_gather(rows.data_ptr(), value(op.out[0]).data_ptr(),
+                                rows.numel() * static_cast<std::int64_t>(rows.element_size()));
+    }
+    case OpKind::kReduceScatter:
+    case OpKind::kReduceScatterRows: {
       const at::Tensor& out = value(op.out[0]);
       return channel.reduce_scatter(value(op.in[0]).data_ptr(), out.data_ptr(), out.numel(),
                                     buffer(op.out[0]).dtype);
@@ -74,6 +109,8 @@ Result<Traffic> ExecutorImpl::communicate(const Op& op, Channel& channel) {
       return count_tokens(op, channel);
     case OpKind::kExchangeCounts:
       return exchange_counts(op, &channel);
+    case OpKind::kAllToAll:
+      return all_to_all(op, channel);
     case OpKind::kAllToAllV:
       return all_to_all_v(op, channel);
     default:
@@ -93,14 +130,17 @@ Result<Traffic> ExecutorImpl::count_tokens(const Op& op, Channel& channel) {
   return channel.all_reduce(count, 1, DType::kFloat64);
 }
 
-// Each rank tells each peer how many rows come for each of the peer's experts. `channel` is null in
-// a group of one.
+// Each rank tells each peer how many rows come for each of the peer's experts. The exchange of rows
+// may go in parts, each of as many of every rank's experts: their records follow each other.
+// `channel` is null in a group of one.
 Result<Traffic> ExecutorImpl::exchange_counts(const Op& op, Channel* channel) {
   const at::Tensor& own = value(op.in[0]);
   const at::Tensor& received = value(op.out[0]);
   const auto* sent = own.data_ptr<std::int64_t>();
   auto* got = received.data_ptr<std::int64_t>();
-  const std::int32_t ep = role_.route.ep, local = role_.route.local_experts;
+  const RouteVars& route = role_.route;
+  const std::int32_t ep = route.ep;
+  const auto local = static_cast<std::int32_t>(buffer(op.out[0]).cols);
   Traffic traffic;
   if (channel == nullptr) {
     std::copy(sent, sent + local, got);
@@ -108,18 +148,27 @@ Result<Traffic> ExecutorImpl::exchange_counts(const Op& op, Channel* channel) {
     const std::vector<std::int64_t> bytes(static_cast<std::size_t>(ep), local * 8);
     TRY(traffic, channel->all_to_all_v(sent, bytes, got, bytes));
   }
-  std::int64_t* record = binding_.values.data() + op.vars.route;
-  std::fill(record, record + role_.route.size(), 0);
+  std::int64_t* const first = binding_.values.data() + op.vars.route;
+  std::fill(first, first + local / route.local_experts * route.size(), 0);
   for (std::int32_t p = 0; p < ep; ++p) {
     for (std::int32_t e = 0; e < local; ++e) {
+      std::int64_t* const record = first + e / route.local_experts * route.size();
       const std::int64_t in = got[p * local + e];
       record[RouteVars::rows()] += in;
-      record[role_.route.received(p)] += in;
-      record[role_.route.expert_rows(e)] += in;
-      record[role_.route.sent(p)] += sent[p * local + e];
+      record[route.received(p)] += in;
+      record[route.expert_rows(e % route.local_experts)] += in;
+      record[route.sent(p)] += sent[p * local + e];
     }
   }
   return traffic;
+}
+
+Result<Traffic> ExecutorImpl::all_to_all(const Op& op, Channel& channel) {
+  const at::Tensor& rows = value(op.in[0]);
+  const std::int64_t all = rows.numel() * static_cast<std::int64_t>(rows.element_size());
+  const std::vector<std::int64_t> bytes(static_cast<std::size_t>(channel.size()),
+                                        all / channel.size());
+  return channel.all_to_all_v(rows.data_ptr(), bytes, value(op.out[0]).data_ptr(), bytes);
 }
 
 Result<Traffic> ExecutorImpl::all_to_all_v(const Op& op, Channel& channel) {
@@ -127,16 +176,28 @@ Result<Traffic> ExecutorImpl::all_to_all_v(const Op& op, Channel& channel) {
   const at::Tensor& out = value(op.out[0]);
   value(op.in[1]);  // the counts must have been exchanged
   const auto row_bytes = buffer(op.out[0]).cols * size_of(buffer(op.out[0]).dtype);
+  const auto bytes_of = [&](std::int32_t part, std::int32_t var) {
+    const std::int32_t record = op.vars.route + (part - op.chunk) * role_.route.size();
+    return binding_.values[static_cast<std::size_t>(record + var)] * row_bytes;
+  };
   std::vector<std::int64_t> sent, received;
+  std::int64_t earlier = 0;  // bytes of the parts before this one, on the side of the tokens
   for (std::int32_t p = 0; p < role_.route.ep; ++p) {
-    const auto rows_of = [&](std::int32_t var) {
-      return binding_.values[static_cast<std::size_t>(op.vars.route + var)] * row_bytes;
-    };
-    sent.push_back(rows_of(role_.route.sent(p)));
-    received.push_back(rows_of(role_.route.received(p)));
+    sent.push_back(bytes_of(op.chunk, role_.route.sent(p)));
+    received.push_back(bytes_of(op.chunk, role_.route.received(p)));
+    for (std::int32_t part = 0; op.parts > 1 && part < op.chunk; ++part) {
+      earlier += bytes_of(part, role_.route.sent(p));
+    }
   }
-  if (op.direction == Direction::kCombine) std::swap(sent, received);
-  return channel.all_to_all_v(rows.data_ptr(), sent, out.data_ptr(), received);
+  const auto* from = static_cast<const std::byte*>(rows.data_ptr());
+  auto* to = static_cast<std::byte*>(out.data_ptr());
+  if (op.direction == Direction::kCombine) {
+    std::swap(sent, received);
+    to += earlier;
+  } else {
+    from += earlier;
+  }
+  return channel.all_to_all_v(from, sent, to, received);
 }
 
 }  // namespace orrery::engine

@@ -19,8 +19,12 @@ namespace orrery::engine {
 struct Slot {
   at::Tensor tensor;
   std::unique_ptr<Tape> tape;
-  std::int64_t bytes = 0;  // as the meter counted them
+  std::int64_t bytes = 0;      // as the meter counted them
+  std::int32_t parts_due = 0;  // of an exchange that writes it in parts: those not yet posted
 };
+
+// What the step's metrics hold, and a last one that is one only once the whole world is in them.
+enum Metric : std::size_t { kLoss, kBalance, kZ, kSquaredNorm, kWorldCheck, kNumMetrics };
 
 // Where a block's parameter stands in the flat storage of one of its op's units.
 struct ParamPlace {
@@ -37,16 +41,20 @@ class ExecutorImpl final : public Executor {
   Status initialize();
   Result<StepResult> run_step(std::int32_t step, const std::vector<MicroBatch>& batch) override;
   at::Tensor shard(std::int32_t unit) const override;
-  std::int64_t live_bytes() const override { return meter_->live(); }
+  std::vector<at::Tensor> router_biases() const override;
+  std::int64_t live_bytes() const override { return meter_->live() + host_meter_->live(); }
 
  private:
   // executor.cpp: the walk.
   Status walk(const std::vector<MicroBatch>& batch);
   Status run_compute(OpId id, const std::vector<MicroBatch>& batch);
+  Status compute(const Op& op, const std::vector<MicroBatch>& batch);
   Status post(OpId id);
   Status wait_for(OpId id);
   Status wait_for_host(const Op& op);
+  void expect_complete(const Op& op) const;
   void free_buffers(OpId id);
+  Status nothing_left() const;
   void drop_step();
   void end_step(StepResult& result);
   Error at_op(const Op& op, const Error& error) const;
@@ -56,24 +64,32 @@ class ExecutorImpl final : public Executor {
   void backward(const Op& op);
   void forward_backward(const Op& op);
   BlockContext context_of(const Op& op, BufferId received) const;
-  ParamPlace place_of(const Op& op, const std::string& name) const;
+  ParamPlace place_of(const Op& op, const BlockParam& wanted) const;
+  void add_loss(const Op& op, const Block& block, const std::vector<at::Tensor>& outputs);
   ParamResolver params_of(const Op& op, const Block& block) const;
   ParamResolver grads_of(const Op& op, const Block& block);
 
-  // executor_comm.cpp: collectives, run by the thread of their lane.
-  LaneWorker::Job collective(OpId id);
+  // executor_comm.cpp: collectives and copies, run by the thread of their lane.
+  LaneWorker::Job lane_job(OpId id);
+  Status run_copy(OpId id, std::int32_t step, std::int64_t enqueued);
   Status run_collective(OpId id, std::int32_t step, std::int64_t enqueued);
   Result<Traffic> communicate(const Op& op, Channel& channel);
   Result<Traffic> exchange_counts(const Op& op, Channel* channel);
+  Result<Traffic> all_to_all(const Op& op, Channel& channel);
   Result<Traffic> all_to_all_v(const Op& op, Channel& channel);
   Result<Traffic> count_tokens(const Op& op, Channel& channel);
   void allocate_outputs(const Op& op);
 
   // executor_update.cpp: everything else.
   void load_batch(const Op& op, const std::vector<MicroBatch>& batch);
+  std::vector<std::int64_t> own_part(const std::vector<std::int64_t>& rows,
+                                     std::int64_t padding) const;
   void unshard(const Op& op);
   void accumulate(const Op& op);
+  void add_loads(const Op& op);
   void grad_norm(const Op& op);
+  bool finite_norm(const Op& op);
+  void update_bias(const Op& op);
   void optimizer_step(const Op& op);
 
   const Buffer& buffer(BufferId b) const { return role_.buffers[static_cast<std::size_t>(b)]; }
@@ -86,7 +102,8 @@ class ExecutorImpl final : public Executor {
   const at::Tensor& value(BufferId b) const;
   // The same, allocated as zeros at its first use in the step.
   at::Tensor& accumulator(BufferId b);
-  at::Tensor allocate(BufferId b);
+  // Of the pool of the buffer's memory space.
+  at::Tensor allocate(BufferId b) const;
   void put(BufferId b, at::Tensor tensor);
   void record_alloc(BufferId b, std::int64_t delta);
 
@@ -96,11 +113,11 @@ class ExecutorImpl final : public Executor {
   Communicator& communicator_;
   TraceSink& trace_;
   const ExecutorOptions options_;
-  std::shared_ptr<MemoryMeter> meter_;
+  std::shared_ptr<MemoryMeter> meter_, host_meter_;
   std::vector<Slot> slots_;
-  std::array<std::unique_ptr<LaneWorker>, kNumLanes> workers_;
-  std::vector<LaneWorker::Ticket> tickets_;  // by op, of posted ones
-  std::vector<OpId> host_producer_;          // by buffer: the host_sync op that writes it
+  std::array<std::unique_ptr<LaneWorker>, kNumLanes> workers_;  // of the lanes that have ops
+  std::vector<LaneWorker::Ticket> tickets_;                     // by op, of posted ones
+  std::vector<OpId> host_producer_;  // by buffer: the host_sync op that writes it
   std::array<std::vector<std::int64_t>, kNumLanes> sequence_;      // collectives so far, by group
   std::vector<std::vector<std::vector<std::int64_t>>> documents_;  // by micro-batch
   Binding binding_;
@@ -109,8 +126,11 @@ class ExecutorImpl final : public Executor {
   std::int64_t op_taken_ = 0;        // bytes of the buffers the current op has taken
   std::int64_t workspace_peak_ = 0;  // most that an op of this step needed beside its buffers
   std::int64_t updates_ = 0;         // optimizer steps done
+  bool counted_ = false;             // this step is among them, or was refused
   bool updated_ = true;
-  std::array<double, 4> result_sums_{};  // loss, balance loss, gradient norm, labels
+  std::int32_t all_local_experts_ = 0;             // in all parts of an exchange
+  double labels_ = 0;                              // of the world, in this step
+  std::array<double, kNumMetrics> result_sums_{};  // as the world reduced them
 };
 
 // executor_init.cpp: fills a shard of a unit with the initial weights of its part of the world.

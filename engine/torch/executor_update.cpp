@@ -1,5 +1,5 @@
-// Data, accumulation, gradient norm and AdamW. Host loops over contiguous memory: on the CPU one
-// pass over gradient, weight and moments is what bounds the optimizer.
+// Data, accumulation, router biases, gradient norm and AdamW. Host loops over contiguous memory: on
+// the CPU one pass over gradient, weight and moments is what bounds the optimizer.
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -58,9 +58,43 @@ void adamw(const AdamStep& s, double decay, std::int64_t n, const T* g, T* w, T*
   }
 }
 
+template <class T>
+void move_bias(double speed, std::int64_t experts, const T* loads, T* bias) {
+  double sum = 0;
+  for (std::int64_t e = 0; e < experts; ++e) sum += static_cast<double>(loads[e]);
+  for (std::int64_t e = 0; e < experts; ++e) {
+    // mean - load, times the number of experts: whole numbers, so that equal is equal.
+    const double below = sum - static_cast<double>(loads[e]) * static_cast<double>(experts);
+    const double sign = below > 0 ? 1 : below < 0 ? -1 : 0;
+    bias[e] = static_cast<T>(static_cast<double>(bias[e]) + speed * sign);
+  }
+}
+
 }  // namespace
 
+// This rank's part of each sequence, padded first; where nothing is padded or shared, all of it.
+std::vector<std::int64_t> ExecutorImpl::own_part(const std::vector<std::int64_t>& rows,
+                                                 std::int64_t padding) const {
+  const StepConstants& step = program_.step;
+  if (std::ssize(rows) != step.sequences * step.valid_tokens) {
+    throw std::runtime_error("a micro-batch of " + std::to_string(rows.size()) + " tokens, not " +
+                             std::to_string(step.sequences * step.valid_tokens));
+  }
+  const std::int64_t part = step.sequence_tokens / step.sp;
+  const std::int64_t first = step.sp > 1 ? program_.sp_group().index_of(rank_) * part : 0;
+  std::vector<std::int64_t> own;
+  for (std::int64_t s = 0; s < step.sequences; ++s) {
+    for (std::int64_t t = first; t < first + part; ++t) {
+      own.push_back(t < step.valid_tokens
+                        ? rows[static_cast<std::size_t>(s * step.valid_tokens + t)]
+                        : padding);
+    }
+  }
+  return own;
+}
+
 void ExecutorImpl::load_batch(const Op& op, const std::vector<MicroBatch>& batch) {
+  const std::int64_t padding = program_.step.sequence_tokens - program_.step.valid_tokens;
   documents_.clear();
   for (std::size_t m = 0; m < batch.size(); ++m) {
     const auto copy = [&](BufferId b, const std::vector<std::int64_t>& tokens) {
@@ -71,13 +105,14 @@ void ExecutorImpl::load_batch(const Op& op, const std::vector<MicroBatch>& batch
       std::copy(tokens.begin(), tokens.end(), t.data_ptr<std::int64_t>());
       put(b, std::move(t));
     };
-    copy(op.out[2 * m], batch[m].ids);
-    copy(op.out[2 * m + 1], batch[m].labels);
+    copy(op.out[2 * m], own_part(batch[m].ids, 0));
+    copy(op.out[2 * m + 1], own_part(batch[m].labels, -100));
+    documents_.push_back(batch[m].documents);
     std::int64_t pairs = 0;
-    for (const auto& sequence : batch[m].documents) {
+    for (auto& sequence : documents_.back()) {
+      if (padding > 0) sequence.push_back(padding);
       for (const std::int64_t length : sequence) pairs += length * (length + 1) / 2;
     }
-    documents_.push_back(batch[m].documents);
     const std::string name = "batch/mb." + std::to_string(m);
     for (std::size_t v = 0; v < role_.var_names.size(); ++v) {
       if (role_.var_names[v] == name) binding_.values[v + BatchVars::pairs()] = pairs;
@@ -95,6 +130,13 @@ void ExecutorImpl::accumulate(const Op& op) {
   add_into(accumulator(op.updates[0]), value(op.in[0]));
 }
 
+// Rows a router sent to each expert, over all sequences of the micro-batch.
+void ExecutorImpl::add_loads(const Op& op) {
+  const at::Tensor& counts = value(op.in[0]);
+  const at::Tensor loads = accumulator(op.updates[0]).narrow(0, op.row_begin, 1);
+  for (std::int64_t s = 0; s < counts.size(0); ++s) loads.add_(counts.narrow(0, s, 1));
+}
+
 // Every parameter once in the world: ranks that hold a copy of a shard leave it to the first.
 void ExecutorImpl::grad_norm(const Op& op) {
   double sum = 0;
@@ -108,26 +150,49 @@ void ExecutorImpl::grad_norm(const Op& op) {
     sum += g.scalar_type() == at::kDouble ? sum_of_squares(g.data_ptr<double>(), g.numel())
                                           : sum_of_squares(g.data_ptr<float>(), g.numel());
   }
-  value(op.metrics).data_ptr<double>()[2] += sum;
-  value(op.metrics).data_ptr<double>()[3] = 1.0 / static_cast<double>(program_.world);
+  auto* sums = accumulator(op.metrics).data_ptr<double>();
+  sums[kSquaredNorm] += sum;
+  sums[kWorldCheck] = 1.0 / static_cast<double>(program_.world);
+}
+
+// Whether this step's gradients may be used; keeps the metrics for the step's result.
+bool ExecutorImpl::finite_norm(const Op& op) {
+  const double* sums = value(op.metrics).data_ptr<double>();
+  if (std::abs(sums[kWorldCheck] - 1) > 1e-6) {
+    throw std::runtime_error("the metrics were not reduced");
+  }
+  std::copy(sums, sums + kNumMetrics, result_sums_.begin());
+  return std::isfinite(sums[kSquaredNorm]);
+}
+
+// bias += speed * sign(mean load - load), as in Wang et al. 2024 (2408.15664).
+void ExecutorImpl::update_bias(const Op& op) {
+  if (!finite_norm(op)) return;
+  const at::Tensor& loads = value(op.in[0]);
+  const std::int64_t experts = loads.size(1);
+  const double speed = program_.step.bias_speed;
+  for (std::size_t i = 0; i < op.updates.size(); ++i) {
+    const at::Tensor row = loads.narrow(0, static_cast<std::int64_t>(i), 1);
+    const at::Tensor& bias = value(op.updates[i]);
+    if (bias.scalar_type() == at::kDouble) {
+      move_bias(speed, experts, row.data_ptr<double>(), bias.data_ptr<double>());
+    } else {
+      move_bias(speed, experts, row.data_ptr<float>(), bias.data_ptr<float>());
+    }
+  }
 }
 
 void ExecutorImpl::optimizer_step(const Op& op) {
-  const double* sums = value(op.metrics).data_ptr<double>();
-  // The fourth sum is one only when the metrics of the whole world have come together.
-  if (std::abs(sums[3] - 1) > 1e-6) throw std::runtime_error("the metrics were not reduced");
-  const double norm = std::sqrt(sums[2]);
-  result_sums_ = {sums[0], sums[1], norm, result_sums_[3]};
-  const Unit& u = unit(op.unit);
-  if (op.unit == 0) {
-    updated_ = std::isfinite(norm);
-    if (updated_) ++updates_;
-  }
+  updated_ = finite_norm(op);
+  if (updated_ && !counted_) ++updates_;
+  counted_ = true;
   if (!updated_) return;
+  const double norm = std::sqrt(result_sums_[kSquaredNorm]);
+  const Unit& u = unit(op.unit);
   const AdamW& a = options_.optimizer;
   AdamStep s;
   s.clip = a.clip_norm > 0 ? std::min(1.0, a.clip_norm / (norm + 1e-6)) : 1.0;
-  s.lr = a.lr;
+  s.lr = learning_rate(a, step_);
   s.beta1 = a.beta1;
   s.beta2 = a.beta2;
   s.eps = a.eps;

@@ -23,7 +23,10 @@ struct BlockContext {
   std::vector<std::int64_t> expert_rows;
   // [source peer][local expert] rows received (kToExpertMajor, kToSourceMajor).
   std::vector<std::vector<std::int64_t>> received;
-  double loss_scale = 1;  // one over the labels of the world in this step (kCrossEntropy)
+  // Position, in each sequence, of this rank's first row (ranks may share sequences).
+  std::int64_t first_position = 0;
+  std::int64_t first_expert = 0;  // global id of this rank's first expert
+  double loss_scale = 1;          // one over the labels of the world in this step (kCrossEntropy)
 };
 
 struct ForwardCall {

@@ -265,7 +265,7 @@ Status probe_machine(const std::string& out) {
   install_metered_allocator();  // as in a run: its cost belongs to the figures
   Status written = Ok{};
   {
-    auto communicator = make_mpi({{"world", world.size, 1}}, world.size);
+    auto communicator = make_mpi({{"world", world.size, 1}}, {{Lane::kFsdp, 0}}, world.size);
     if (!communicator.ok()) mpi_abort(communicator.error());
     Probe probe(*communicator.value());
     const auto cluster = guarded("probe", [&]() -> Result<Cluster> { return probe.run(); });

@@ -59,8 +59,7 @@ Totals run_lanes(Communicator& self, const std::vector<Group>& groups) {
   Totals totals;
   std::mutex totals_mutex;
   std::vector<std::unique_ptr<LaneWorker>> lanes;
-  for (int i = 0; i < kNumLanes; ++i) {
-    const auto lane = static_cast<Lane>(i);
+  for (const Lane lane : kNetworkLanes) {
     lanes.push_back(std::make_unique<LaneWorker>(name_of(lane)));
     lanes.back()->post([&, lane] { return run_lane(self, lane, groups, totals, totals_mutex); });
   }
@@ -137,12 +136,12 @@ int run(bool abort) {
   }
   const std::vector<Group> groups = test::groups_of(self.value().size);
   const std::int32_t world = self.value().size;
-  const auto other = make_mpi(groups, world + 1);
+  const auto other = make_mpi(groups, all_channels(groups), world + 1);
   if (other.ok() || other.error().code != ErrorCode::kInvalid) report(0, "another world accepted");
 
   // Messages of at most 1000 bytes: the second round takes the path of beyond 2 GiB.
   for (const MpiTuning tuning : {MpiTuning{}, MpiTuning{1000}}) {
-    auto mpi = make_mpi(groups, world, tuning);
+    auto mpi = make_mpi(groups, all_channels(groups), world, tuning);
     if (!mpi.ok()) {
       report(self.value().rank, mpi.error().text());
       return 1;

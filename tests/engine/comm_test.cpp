@@ -57,9 +57,10 @@ TEST_P(InProcessWorld, LanesDoNotDisturbEachOther) {
   const std::int32_t world = GetParam();
   const auto ranks = make_in_process({{"world", world, 1}}, world);
   std::atomic<int> wrong = 0;
-  on_all_ranks(world * kNumLanes, [&](std::int32_t thread) {
+  const auto lanes = static_cast<std::int32_t>(std::size(kNetworkLanes));
+  on_all_ranks(world * lanes, [&](std::int32_t thread) {
     const std::int32_t rank = thread % world;
-    const auto lane = static_cast<Lane>(thread / world);
+    const Lane lane = kNetworkLanes[thread / world];
     Channel& channel = ranks[static_cast<std::size_t>(rank)]->channel(lane, 0);
     for (std::uint64_t seed = 0; seed < 10; ++seed) {
       const std::uint64_t own = seed + 100 * static_cast<std::uint64_t>(lane);
@@ -85,7 +86,7 @@ TEST(InProcess, AllReduceIsTheSameForAnyAlgorithm) {
     std::vector<float> whole(kCount);
     for (float& x : whole) x = normal(random) * std::exp2(normal(random) * 8);
     std::vector<float> pieces = whole;
-    Channel& channel = ranks[static_cast<std::size_t>(rank)]->channel(Lane::kCompute, 0);
+    Channel& channel = ranks[static_cast<std::size_t>(rank)]->channel(Lane::kSp, 0);
     bool ok = channel.all_reduce(whole.data(), kCount, DType::kFloat32).ok();
     for (std::size_t at = 0; at < kCount; at += 100) {
       const auto length = static_cast<std::int64_t>(std::min<std::size_t>(100, kCount - at));

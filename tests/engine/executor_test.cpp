@@ -58,11 +58,12 @@ std::int64_t noise(std::int64_t step, std::int64_t row, std::int64_t token) {
 
 std::vector<MicroBatch> batch_of(const Plan& plan, const Text& text, std::int32_t rank,
                                  std::int32_t step) {
-  std::vector<MicroBatch> batch(static_cast<std::size_t>(plan.layout.accumulation));
+  const Layout& layout = plan.layout;
+  std::vector<MicroBatch> batch(static_cast<std::size_t>(layout.accumulation * plan.chunks.domino));
   for (std::size_t m = 0; m < batch.size(); ++m) {
-    for (std::int64_t j = 0; j < plan.layout.micro_batch; ++j) {
-      const std::int64_t row = global_row(plan.layout.world(), plan.layout.micro_batch, rank,
-                                          static_cast<std::int64_t>(m), j);
+    for (std::int64_t j = 0; j < layout.micro_batch; ++j) {
+      const std::int64_t row = global_row(layout.world() / layout.sp, layout.micro_batch,
+                                          rank / layout.sp, static_cast<std::int64_t>(m), j);
       for (std::int64_t t = 0; t < kTokens; ++t) {
         batch[m].ids.push_back(text(step, row, t));
         batch[m].labels.push_back(text(step, row, t + 1));

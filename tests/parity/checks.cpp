@@ -65,7 +65,8 @@ void expect_same_structure(const TraceEvents& run, const TraceEvents& sim, std::
     if (s.rank == rank) mine.push_back(s);
   }
   EXPECT_EQ(run.spans.size(), role.ops.size());
-  for (const Lane lane : {Lane::kCompute, Lane::kFsdp, Lane::kEp}) {
+  for (int i = 0; i < kNumLanes; ++i) {
+    const auto lane = static_cast<Lane>(i);
     EXPECT_EQ(ops_on(run.spans, role, lane), ops_on(mine, role, lane)) << name_of(lane);
   }
 }
@@ -95,7 +96,9 @@ void expect_same_peaks(const TraceEvents& run, const TraceEvents& sim, std::int3
   }
   ASSERT_EQ(run.peaks.size(), simulated.size());
   for (const PeakEvent& p : run.peaks) {
-    const std::string name = p.cls < 0 ? "all" : name_of(static_cast<BufferClass>(p.cls));
+    const std::string name = p.cls < 0             ? "all"
+                             : p.cls == kHostClass ? "host"
+                                                   : name_of(static_cast<BufferClass>(p.cls));
     const auto expected = static_cast<double>(simulated[p.cls]);
     // The declared workspace of a block holds within 64 KiB; everything else is exact.
     const bool has_workspace =

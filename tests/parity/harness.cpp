@@ -61,9 +61,21 @@ reference::Parameters assemble(const Program& program, const Shards& shards) {
 struct Collector {
   std::mutex mutex;
   Shards gradients;
-  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::int64_t>> ids;  // layer, row
-  std::map<std::int64_t, at::Tensor> hidden;  // by row: what the last layer leaves
+  // By row and the place in it of the first token of a part.
+  using Place = std::pair<std::int64_t, std::int64_t>;
+  std::map<std::int64_t, std::map<Place, std::vector<std::int64_t>>> ids;  // by layer
+  std::map<Place, at::Tensor> hidden;  // what the last layer leaves
 };
+
+// Which output of a block is called so; -1: none.
+std::int32_t output_named(const Block& block, const std::string& name) {
+  for (std::size_t i = 0; i < block.outputs.size(); ++i) {
+    if (block.values[static_cast<std::size_t>(block.outputs[i])].name == name) {
+      return static_cast<std::int32_t>(i);
+    }
+  }
+  return -1;
+}
 
 std::int64_t layer_of(const std::string& path) {
   return std::stoll(path.substr(std::string("layer.").size()));
@@ -73,7 +85,8 @@ std::int64_t layer_of(const std::string& path) {
 std::vector<double> logits_of(const Plan& plan, const reference::Parameters& parameters,
                               const at::Tensor& hidden) {
   BlockShape shape;
-  shape.sequence_tokens = plan.workload.sequence_tokens;
+  // Whatever the layout, these are rows of one sequence, or a rank's part of it.
+  shape.sequence_tokens = shape.valid_tokens = hidden.size(0);
   shape.compute = plan.workload.compute;
   shape.master = plan.workload.master;
   const Block loss = family_of(plan.model).blocks(plan.model, shape).loss;
@@ -119,25 +132,29 @@ class RankRun {
     }
     if (op.block < 0 || op.phase != Phase::kForward) return;
     const std::string last = "layer." + std::to_string(plan_.model.layers - 1) + "/";
+    const StepConstants& step = program_.step;
+    // This rank's part of each sequence, without the padding.
+    const std::int64_t part = step.sequence_tokens / step.sp, first = rank_ % step.sp * part;
+    const std::int64_t tokens = std::clamp<std::int64_t>(step.valid_tokens - first, 0, part);
+    const auto place = [&](std::int64_t j) {
+      return Collector::Place{engine::global_row(program_.world / step.sp, step.sequences,
+                                                 rank_ / step.sp, op.micro_batch, j),
+                              first};
+    };
     if ((op.path == last + "mlp" || op.path == last + "moe/merge") && b == op.out[0]) {
-      const std::int64_t tokens = plan_.workload.sequence_tokens;
-      for (std::int64_t j = 0; j < plan_.layout.micro_batch; ++j) {
-        collector_.hidden[row(op.micro_batch, j)] = t.narrow(0, j * tokens, tokens).clone();
+      for (std::int64_t j = 0; j < step.sequences; ++j) {
+        collector_.hidden[place(j)] = t.narrow(0, j * part, tokens).clone();
       }
     }
-    const std::string& block = role.blocks[static_cast<std::size_t>(op.block)].name;
-    if (block == "router" && b == op.out[4]) {
-      const auto* ids = t.data_ptr<std::int64_t>();
-      const std::int64_t per_row = plan_.workload.sequence_tokens * plan_.model.top_k;
-      for (std::int64_t j = 0; j < plan_.layout.micro_batch; ++j) {
-        collector_.ids[{layer_of(op.path), row(op.micro_batch, j)}] = {ids + j * per_row,
-                                                                       ids + (j + 1) * per_row};
+    const Block& block = role.blocks[static_cast<std::size_t>(op.block)];
+    const std::int32_t choice = block.name == "router" ? output_named(block, "ids") : -1;
+    if (choice >= 0 && b == op.out[static_cast<std::size_t>(choice)]) {
+      const std::int64_t k = plan_.model.top_k;
+      for (std::int64_t j = 0; j < step.sequences; ++j) {
+        const auto* ids = t.data_ptr<std::int64_t>() + j * part * k;
+        collector_.ids[layer_of(op.path)][place(j)] = {ids, ids + tokens * k};
       }
     }
-  }
-
-  std::int64_t row(std::int64_t m, std::int64_t j) const {
-    return engine::global_row(program_.world, plan_.layout.micro_batch, rank_, m, j);
   }
 
  private:
@@ -153,11 +170,12 @@ std::vector<engine::MicroBatch> rank_batch(const Plan& plan, const reference::Ba
                                            std::int32_t rank) {
   std::vector<engine::MicroBatch> out;
   const std::int64_t tokens = batch.tokens;
-  for (std::int64_t m = 0; m < plan.layout.accumulation; ++m) {
+  const Layout& layout = plan.layout;
+  for (std::int64_t m = 0; m < layout.accumulation * plan.chunks.domino; ++m) {
     engine::MicroBatch micro;
-    for (std::int64_t j = 0; j < plan.layout.micro_batch; ++j) {
-      const std::int64_t row =
-          engine::global_row(plan.layout.world(), plan.layout.micro_batch, rank, m, j);
+    for (std::int64_t j = 0; j < layout.micro_batch; ++j) {
+      const std::int64_t row = engine::global_row(layout.world() / layout.sp, layout.micro_batch,
+                                                  rank / layout.sp, m, j);
       micro.ids.insert(micro.ids.end(), batch.ids.begin() + row * tokens,
                        batch.ids.begin() + (row + 1) * tokens);
       micro.labels.insert(micro.labels.end(), batch.labels.begin() + row * tokens,
@@ -224,6 +242,11 @@ void run_rank(World& world, std::int32_t rank) {
     if (rank == 0) world.run.steps.push_back(result.value());
   }
   snapshot(world, executor, rank, world.updated);
+  if (rank == 0) {
+    for (const at::Tensor& bias : executor.router_biases()) {
+      world.run.biases.push_back(doubles(bias));
+    }
+  }
   world.run.live_after[r] = executor.live_bytes();
 }
 
@@ -258,13 +281,11 @@ Result<Run> run_in_process(const Plan& plan, const Program& program, const refer
   run.initial = assemble(program, world.initial);
   run.updated = assemble(program, world.updated);
   run.gradients = assemble(program, world.collector.gradients);
-  std::map<std::int64_t, std::vector<std::int64_t>> by_layer;
-  for (const auto& [key, ids] : world.collector.ids) {
-    auto& all = by_layer[key.first];
-    all.insert(all.end(), ids.begin(), ids.end());
+  for (const auto& [layer, by_place] : world.collector.ids) {
+    auto& all = run.routing.emplace_back();
+    for (const auto& [place, ids] : by_place) all.insert(all.end(), ids.begin(), ids.end());
   }
-  for (auto& [layer, ids] : by_layer) run.routing.push_back(std::move(ids));
-  for (const auto& [row, hidden] : world.collector.hidden) {
+  for (const auto& [place, hidden] : world.collector.hidden) {
     if (options.steps != 1) break;  // the parameters behind the last forward are not kept
     const std::vector<double> logits = logits_of(plan, run.initial, hidden);
     run.logits.insert(run.logits.end(), logits.begin(), logits.end());
@@ -292,11 +313,12 @@ Plan make_plan(const Model& model, const Layout& layout, const Chunks& chunks,
   Plan plan;
   plan.model = model;
   plan.layout = layout;
-  plan.layout.dp = layout.replicate_d * layout.fsdp_d;
-  plan.layout.accumulation = global_sequences / (plan.layout.dp * layout.micro_batch);
+  plan.layout.dp = layout.replicate_d * layout.fsdp_d / layout.sp;
+  plan.layout.accumulation =
+      global_sequences / (plan.layout.dp * layout.micro_batch * chunks.domino);
   plan.chunks = chunks;
   plan.policy = policy;
-  plan.cluster = small_cluster(plan.layout.dp);
+  plan.cluster = small_cluster(plan.layout.world());
   plan.workload = small_workload(global_sequences, dtype);
   plan.workload.master = dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   plan.workload.sequence_tokens = sequence_tokens;

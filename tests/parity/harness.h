@@ -28,6 +28,7 @@ struct Run {
   std::vector<engine::StepResult> steps;           // of rank 0
   reference::Parameters initial, updated;          // before the first step, after the last
   reference::Parameters gradients;                 // of the last step
+  std::vector<std::vector<double>> biases;         // of routers, after the last step
   std::vector<std::vector<std::int64_t>> routing;  // of the last step: a MoE layer, [rows * k]
   std::vector<double> logits;                      // of the last step: [rows * V]
   std::vector<TraceEvents> events;                 // by rank

@@ -106,11 +106,12 @@ std::vector<engine::StepResult> run_threads(const Plan& plan, const Program& pro
     auto executor = engine::Executor::create(program, rank, communicator, trace, options);
     ASSERT_TRUE(executor.ok()) << executor.error().text();
     for (std::int32_t step = 0; step < kSteps; ++step) {
-      std::vector<engine::MicroBatch> batch(static_cast<std::size_t>(plan.layout.accumulation));
+      std::vector<engine::MicroBatch> batch(static_cast<std::size_t>(program.step.micro_batches));
+      const std::int64_t sp = plan.layout.sp, dp = program.world / sp;
       for (std::size_t m = 0; m < batch.size(); ++m) {
         for (std::int64_t j = 0; j < plan.layout.micro_batch; ++j) {
           const auto row =
-              (static_cast<std::int64_t>(m) * program.world + rank) * plan.layout.micro_batch + j;
+              (static_cast<std::int64_t>(m) * dp + rank / sp) * plan.layout.micro_batch + j;
           source.append_row(step * kSequences + row, batch[m].ids, batch[m].labels);
           batch[m].documents.push_back({kTokens});
         }
@@ -171,8 +172,9 @@ class MpiParity : public testing::TestWithParam<Case> {
   // (b) Every collective moved what the program says of it under the recorded sizes. Adds them up.
   void expect_wire_bytes(const TraceEvents& step, std::int32_t rank, Channels& sums) {
     ASSERT_EQ(step.bindings.size(), 1U);
-    const auto collectives = std::count_if(role_.ops.begin(), role_.ops.end(),
-                                           [](const Op& op) { return op.lane != Lane::kCompute; });
+    const auto collectives = std::count_if(role_.ops.begin(), role_.ops.end(), [](const Op& op) {
+      return is_collective(op.kind) && op.lane != Lane::kCompute;
+    });
     EXPECT_EQ(std::ssize(step.collectives), collectives);
     ASSERT_GT(collectives, 0);
     for (const CollectiveEvent& c : step.collectives) {

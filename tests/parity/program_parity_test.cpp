@@ -144,9 +144,10 @@ void expect_every_op_matters(const Plan& plan) {
     const auto without = run_in_process(plan, program, batch, options);
     if (!without.ok()) continue;
     const Run &a = without.value(), &b = whole.value();
-    const bool moved = a.steps[1].loss != b.steps[1].loss ||
-                       a.steps[1].balance_loss != b.steps[1].balance_loss ||
-                       a.steps[1].grad_norm != b.steps[1].grad_norm || a.updated != b.updated;
+    const bool moved =
+        a.steps[1].loss != b.steps[1].loss || a.steps[1].balance_loss != b.steps[1].balance_loss ||
+        a.steps[1].z_loss != b.steps[1].z_loss || a.steps[1].grad_norm != b.steps[1].grad_norm ||
+        a.updated != b.updated || a.biases != b.biases;
     EXPECT_TRUE(moved) << program.roles[0].ops[i].path << " ("
                        << name_of(program.roles[0].ops[i].phase) << ") does nothing";
   }
