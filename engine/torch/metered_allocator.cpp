@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "engine/torch/compat.h"
+#include "engine/torch/device_memory.h"
 
 namespace orrery::engine {
 namespace {
@@ -179,6 +180,10 @@ MeterScope::~MeterScope() {
   current_meter() = std::move(previous_);
 }
 
+std::shared_ptr<MemoryMeter> thread_meter() {
+  return current_meter();
+}
+
 LibraryScope::LibraryScope() {
   ++library_depth;
 }
@@ -189,6 +194,7 @@ LibraryScope::~LibraryScope() {
 
 std::int64_t classify(const at::Tensor& tensor, BufferClass cls) {
   if (!tensor.defined() || !tensor.has_storage()) return 0;
+  if (!tensor.device().is_cpu()) return classify_device(tensor, cls);
   const c10::DataPtr& data = tensor.storage().data_ptr();
   void* memory = data.cast_context<void>(&free_metered);
   if (memory == nullptr) return 0;

@@ -67,6 +67,10 @@ void FakeStream::enqueue(Job job) {
   push({std::move(job), false});
 }
 
+void FakeStream::enqueue_always(Job job) {
+  push({std::move(job), true});
+}
+
 std::shared_ptr<FakeEvent> FakeStream::record() {
   auto event = std::make_shared<FakeEvent>();
   push({[event] { event->fire(); }, true});
@@ -101,7 +105,7 @@ void FakeStream::delay() {
   std::int64_t us = 0;
   if (manner_ == 1 && draw % 8 == 0) us = static_cast<std::int64_t>(draw / 8 % 300);
   if (manner_ == 2 && draw % 2 == 0) us = static_cast<std::int64_t>(draw / 8 % 60);
-  if (manner_ == 3 && draw % 64 == 0) us = static_cast<std::int64_t>(draw / 64 % 4000);
+  if (manner_ == 3 && draw % 16 == 0) us = static_cast<std::int64_t>(draw / 16 % 2000);
   if (us == 0) return;
   mutex_.unlock();
   std::this_thread::sleep_for(std::chrono::microseconds(us));

@@ -47,6 +47,7 @@ class FakeStream {
 
   // Never blocks. After a job that throws, later jobs are dropped; events still come.
   void enqueue(Job job);
+  void enqueue_always(Job job);  // not dropped, and without a delay
   std::shared_ptr<FakeEvent> record();
   void wait_for(std::shared_ptr<FakeEvent> event);  // later jobs wait
   bool idle() const;
