@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kMaxDevices = 1 << 20;
 constexpr double kMaxBytes = 9007199254740992.0;  // 2^53: exact as a double
+constexpr double kDefaultHostBandwidth = 25e9;
 
 // Points [[size, fraction], ...]: sizes grow, fractions are in (0, 1].
 EfficiencyCurve read_curve(ObjectReader& reader, const char* key) {
@@ -70,6 +71,11 @@ DeviceProfile read_device(const Json& json, const std::string& place,
   }
   device.launch = Seconds(reader.quantity("launch", "s"));
   if (device.launch.value() > 1) reader.note("launch", "is more than a second");
+  // Where a file does not say: a shared PCIe link, or a copy in the same memory if that is slower.
+  const double link = std::min(kDefaultHostBandwidth, device.memory_bandwidth.value() / 2);
+  device.host_bandwidth = BytesPerSecond(reader.has("host_bandwidth")
+                                             ? positive(reader, "host_bandwidth", "bytes/s", 1e18)
+                                             : link);
   if (const Json* curves = reader.child("efficiency")) {
     ObjectReader inner(*curves, place + "/efficiency", problems);
     device.gemm = read_curve(inner, "gemm");
@@ -210,6 +216,7 @@ Json device_json(const DeviceProfile& device) {
       .set("memory", bytes_text(device.memory))
       .set("reserved", bytes_text(device.reserved))
       .set("launch", exact_quantity(device.launch.value(), "s"))
+      .set("host_bandwidth", exact_quantity(device.host_bandwidth.value(), "bytes/s"))
       .set("efficiency", std::move(curves));
   return json;
 }
@@ -257,6 +264,7 @@ Result<Cluster> cluster_from_json(const Json& json, const std::string& place,
   cluster.compute_slowdown = reader.number_or("compute_slowdown", 1, 100, 1);
   cluster.link_slowdown = reader.number_or("link_slowdown", 1, 100, 1);
   cluster.uncertainty = reader.number_or("uncertainty", 0, 1, 0.25);
+  cluster.host_memory = bytes_of(reader.quantity_or("host_memory", "bytes", 0));
   cluster.cores_per_node = reader.integer_or("cores_per_node", 0, kMaxDevices, 0);
   reader.ignore("source");
   reader.finish();
@@ -310,6 +318,7 @@ Json to_json(const Cluster& cluster) {
   json.set("name", cluster.name)
       .set("devices", cluster.devices)
       .set("devices_per_node", cluster.devices_per_node)
+      .set("host_memory", bytes_text(cluster.host_memory))
       .set("cores_per_node", cluster.cores_per_node)
       .set("device", device_json(cluster.device))
       .set("tiers", std::move(tiers))

@@ -29,6 +29,7 @@ struct DeviceProfile {
   Bytes memory;                            // usable memory is memory minus reserved
   Bytes reserved;                          // context, allocator and communicator reserve
   Seconds launch;                          // host cost of one kernel
+  BytesPerSecond host_bandwidth;           // copies to or from the host, one direction
   EfficiencyCurve gemm;                    // size: FLOPs of the call
   EfficiencyCurve grouped;                 // size: FLOPs of one expert's part
   EfficiencyCurve attention;               // size: FLOPs of the call
@@ -55,6 +56,7 @@ struct Cluster {
   double compute_slowdown = 1;      // of compute while a collective runs beside it, >= 1
   double link_slowdown = 1;         // of a collective while compute runs beside it, >= 1
   double uncertainty = 0.25;        // relative half-width of the p10-p90 interval of a step
+  Bytes host_memory;                // of a node, for what moves there; 0: not known
   std::int64_t cores_per_node = 0;  // local CPU: cores that the ranks of a node share; else 0
   std::string sha256;               // of to_json(cluster).dump(-1)
   bool operator==(const Cluster&) const = default;

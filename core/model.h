@@ -12,7 +12,7 @@ namespace orrery {
 
 struct Model {
   std::string name;        // of the file or directory it came from
-  std::string model_type;  // "qwen3", "qwen3_moe": a row of the family table (model.cpp)
+  std::string model_type;  // "qwen3", "qwen3_moe", "dots1": a row of the family table (model.cpp)
   std::int64_t vocab = 0;
   std::int64_t hidden = 0;
   std::int64_t layers = 0;
@@ -52,7 +52,8 @@ Result<Model> model_from_json(const Json& json, const std::string& place);
 // A config.json (with "name" added) that reads back to an equal Model.
 Json to_json(const Model& model);
 
-// Total and active (embedding counted, top_k of the experts) parameters.
+// Total and active (embedding counted, top_k of the experts and the shared ones) parameters. The
+// bias of a router is not one: no gradient reaches it.
 std::int64_t parameter_count(const Model& model);
 std::int64_t active_parameter_count(const Model& model);
 

@@ -13,7 +13,7 @@
 namespace orrery {
 namespace {
 
-constexpr std::int64_t kMaxPrefetch = 8;
+constexpr std::int64_t kMaxPrefetch = 8, kMaxDomino = 8;
 
 // A product that stays at the largest int64 rather than overflow.
 std::int64_t product(std::initializer_list<std::int64_t> factors) {
@@ -63,8 +63,8 @@ bool check_positive(Rules& rules, const Layout& l) {
 }
 
 void check_engine_axes(Rules& rules, const Layout& l) {
-  const std::array<std::pair<const char*, std::int64_t>, 5> axes = {
-      {{"cp", l.cp}, {"sp", l.sp}, {"tp", l.tp}, {"pp", l.pp}, {"etp", l.etp}}};
+  const std::array<std::pair<const char*, std::int64_t>, 4> axes = {
+      {{"cp", l.cp}, {"tp", l.tp}, {"pp", l.pp}, {"etp", l.etp}}};
   for (const auto& [name, value] : axes) {
     rules.require(value == 1, "engine_axes",
                   fmt::format("{} = {}: this axis is not executable yet, only 1 is", name, value));
@@ -96,20 +96,78 @@ void check_world(Rules& rules, const Model& model, const Cluster& cluster, const
                 fmt::format("{} experts do not divide by ep {}", model.experts, l.ep));
 }
 
+// All-to-all of heads around attention: every rank of a sequence has as many query heads, and whole
+// key heads or one of them repeated.
+void check_heads(Rules& rules, const Model& model, const Workload& workload, const Layout& l) {
+  rules.require(model.heads % l.sp == 0, "heads_divide",
+                fmt::format("{} heads do not divide by sp {}", model.heads, l.sp));
+  rules.require(
+      model.kv_heads % l.sp == 0 || l.sp % model.kv_heads == 0, "heads_divide",
+      fmt::format("{} key heads and sp {} do not divide one another", model.kv_heads, l.sp));
+  rules.require(l.sp <= workload.sequence_tokens, "heads_divide",
+                fmt::format("sp {} is more than the {} tokens of a sequence", l.sp,
+                            workload.sequence_tokens));
+}
+
+void check_exchange(Rules& rules, const Model& model, const Layout& l, const Chunks& c) {
+  rules.require(l.dispatcher == "all_to_all" || l.dispatcher == "all_gather", "dispatcher",
+                "dispatcher is '" + l.dispatcher + "', not 'all_to_all' or 'all_gather'");
+  const bool gathers = l.dispatcher == "all_gather";
+  rules.require(
+      !gathers || l.ep > 1, "dispatcher",
+      fmt::format("dispatcher 'all_gather' with ep {}: there is nothing to gather", l.ep));
+  rules.require(c.domino >= 1 && c.domino <= kMaxDomino, "chunk_ranges",
+                fmt::format("domino {} is not in 1 .. {}", c.domino, kMaxDomino));
+  rules.require(c.exchange_parts >= 1, "exchange_parts",
+                fmt::format("exchange_parts {} must be at least 1", c.exchange_parts));
+  if (c.exchange_parts <= 1) return;
+  rules.require(l.ep > 1 && !gathers, "exchange_parts",
+                fmt::format("exchange_parts {} without an all-to-all between experts (ep {}, {})",
+                            c.exchange_parts, l.ep, l.dispatcher));
+  rules.require(model.experts / l.ep % c.exchange_parts == 0, "exchange_parts",
+                fmt::format("{} local experts do not divide into {} parts", model.experts / l.ep,
+                            c.exchange_parts));
+}
+
+void check_policy(Rules& rules, const Model& model, const MemoryPolicy& p) {
+  const std::array<std::pair<const char*, std::int64_t>, 4> depths = {
+      {{"recompute_layers", p.recompute_layers},
+       {"recompute_attention", p.recompute_attention},
+       {"recompute_ffn", p.recompute_ffn},
+       {"recompute_experts", p.recompute_experts}}};
+  for (const auto& [name, value] : depths) {
+    rules.require(value >= 0 && value <= model.layers, "recompute_range",
+                  fmt::format("{} {} is not in 0 .. {} layers", name, value, model.layers));
+  }
+  rules.require(
+      p.recompute_experts == 0 || model.is_moe(), "recompute_range",
+      fmt::format("recompute_experts {}, but {} has no experts", p.recompute_experts, model.name));
+  rules.require(p.swap_layers >= 0 && p.swap_layers <= p.recompute_layers, "swap_range",
+                fmt::format("swap_layers {} is not in 0 .. {}, the layers recomputed whole",
+                            p.swap_layers, p.recompute_layers));
+  rules.require(p.swap_distance >= 1 && p.swap_distance <= kMaxPrefetch, "swap_range",
+                fmt::format("swap_distance {} is not in 1 .. {}", p.swap_distance, kMaxPrefetch));
+  rules.require(
+      p.keep_layers >= 0 && p.keep_layers <= model.layers, "keep_range",
+      fmt::format("keep_layers {} is not in 0 .. {} layers", p.keep_layers, model.layers));
+}
+
 void check_chunks(Rules& rules, const Model& model, const Workload& workload, const Layout& l,
                   const Chunks& c, const MemoryPolicy& policy) {
-  const std::int64_t rows = product({l.micro_batch, workload.sequence_tokens});
+  const std::int64_t local = (workload.sequence_tokens + l.sp - 1) / l.sp;
+  const std::int64_t rows = product({l.micro_batch, local});
   rules.require(c.loss_tokens >= 0 && c.loss_tokens <= rows, "chunk_ranges",
                 fmt::format("loss_tokens {} is not in 0 .. {} (micro-batch {} x {} tokens)",
-                            c.loss_tokens, rows, l.micro_batch, workload.sequence_tokens));
+                            c.loss_tokens, rows, l.micro_batch, local));
   rules.require(c.attention_query >= 0, "chunk_ranges",
                 fmt::format("attention_query {} is negative", c.attention_query));
   rules.require(c.prefetch_depth >= 0 && c.prefetch_depth <= kMaxPrefetch, "chunk_ranges",
                 fmt::format("prefetch_depth {} is not in 0 .. {}", c.prefetch_depth, kMaxPrefetch));
-  rules.require(policy.recompute_layers >= 0 && policy.recompute_layers <= model.layers,
-                "recompute_range",
-                fmt::format("recompute_layers {} is not in 0 .. {} layers", policy.recompute_layers,
-                            model.layers));
+  rules.require(
+      c.gather_layers >= 1 && c.gather_layers <= model.layers, "chunk_ranges",
+      fmt::format("gather_layers {} is not in 1 .. {} layers", c.gather_layers, model.layers));
+  check_exchange(rules, model, l, c);
+  check_policy(rules, model, policy);
 }
 
 }  // namespace
@@ -121,17 +179,20 @@ std::vector<Violation> violations(const Model& model, const Cluster& cluster,
   if (!check_positive(rules, layout)) return rules.take();  // the rest divides by them
   check_engine_axes(rules, layout);
   check_world(rules, model, cluster, layout);
-  const std::int64_t batch = product({layout.dp, layout.micro_batch, layout.accumulation});
+  const std::int64_t batch =
+      product({layout.dp, layout.micro_batch, chunks.domino, layout.accumulation});
   rules.require(
       batch == workload.global_sequences, "batch_divides",
-      fmt::format("dp {} x micro-batch {} x accumulation {} = {} sequences a step, but {} "
+      fmt::format("dp {} x micro-batch {} x {}accumulation {} = {} sequences a step, but {} "
                   "has {}",
-                  layout.dp, layout.micro_batch, layout.accumulation, batch, workload.name,
-                  workload.global_sequences));
+                  layout.dp, layout.micro_batch,
+                  chunks.domino > 1 ? fmt::format("domino {} x ", chunks.domino) : "",
+                  layout.accumulation, batch, workload.name, workload.global_sequences));
   rules.require(layout.dense_inner == "fsdp" || layout.dense_inner == "replicate", "order_names",
                 "dense_inner is '" + layout.dense_inner + "', not 'fsdp' or 'replicate'");
   rules.require(layout.expert_inner == "ep" || layout.expert_inner == "fsdp", "order_names",
                 "expert_inner is '" + layout.expert_inner + "', not 'ep' or 'fsdp'");
+  check_heads(rules, model, workload, layout);
   check_chunks(rules, model, workload, layout, chunks, policy);
   return rules.take();
 }
@@ -148,6 +209,29 @@ std::string plan_sha256(const Plan& plan) {
       .set("memory_policy", to_json(plan.policy));
   return sha256_hex(json.dump(-1));
 }
+
+namespace {
+
+// What differs from "nothing interleaved, recomputed, moved or kept".
+std::string describe_policy(const Chunks& chunks, const MemoryPolicy& policy) {
+  std::string text;
+  const auto add = [&](const char* name, std::int64_t value, std::int64_t plain) {
+    if (value != plain) text += fmt::format(" | {} {}", name, value);
+  };
+  add("domino", chunks.domino, 1);
+  add("exchange parts", chunks.exchange_parts, 1);
+  add("recompute", policy.recompute_layers, 0);
+  add("recompute attention", policy.recompute_attention, 0);
+  add("recompute ffn", policy.recompute_ffn, 0);
+  add("recompute experts", policy.recompute_experts, 0);
+  add("swap", policy.swap_layers, 0);
+  if (policy.swap_layers > 0) add("swap distance", policy.swap_distance, 1);
+  add("keep", policy.keep_layers, 0);
+  if (policy.host_optimizer) text += " | host optimizer";
+  return text;
+}
+
+}  // namespace
 
 std::string describe(const Layout& l, const Chunks& chunks, const MemoryPolicy& policy) {
   std::string text = fmt::format("fsdp {}", l.fsdp_d);
@@ -167,13 +251,15 @@ std::string describe(const Layout& l, const Chunks& chunks, const MemoryPolicy& 
   for (const auto& [name, value] : axes) {
     if (value > 1) text += fmt::format(" | {} {}", name, value);
   }
+  if (l.dispatcher == "all_gather") text += " | all-gather dispatch";
   text += fmt::format(" | micro-batch {} x {}", l.micro_batch, l.accumulation);
-  if (policy.recompute_layers > 0) text += fmt::format(" | recompute {}", policy.recompute_layers);
+  text += describe_policy(chunks, policy);
   if (chunks.loss_tokens > 0) text += fmt::format(" | loss chunk {}", chunks.loss_tokens);
   if (chunks.attention_query > 0) {
     text += fmt::format(" | attention chunk {}", chunks.attention_query);
   }
   text += fmt::format(" | prefetch {}", chunks.prefetch_depth);
+  if (chunks.gather_layers > 1) text += fmt::format(" x {} layers", chunks.gather_layers);
   return text;
 }
 

@@ -31,6 +31,9 @@ Layout read_layout(const Json& json, const std::string& place, std::vector<Probl
   l.accumulation = count("accumulation");
   l.dense_inner = reader.choice("dense_inner", {"fsdp", "replicate"});
   l.expert_inner = reader.choice("expert_inner", {"ep", "fsdp"});
+  if (reader.has("dispatcher")) {
+    l.dispatcher = reader.choice("dispatcher", {"all_to_all", "all_gather"});
+  }
   reader.finish();
   return l;
 }
@@ -41,6 +44,10 @@ Chunks read_chunks(const Json& json, const std::string& place, std::vector<Probl
   chunks.loss_tokens = reader.integer("loss_tokens", 0, kMax);
   chunks.attention_query = reader.integer("attention_query", 0, kMax);
   chunks.prefetch_depth = reader.integer("prefetch_depth", 0, kMax);
+  // Plans of before these keys ran with their defaults.
+  chunks.gather_layers = reader.integer_or("gather_layers", 1, kMax, 1);
+  chunks.domino = reader.integer_or("domino", 1, kMax, 1);
+  chunks.exchange_parts = reader.integer_or("exchange_parts", 1, kMax, 1);
   reader.finish();
   return chunks;
 }
@@ -50,6 +57,13 @@ MemoryPolicy read_policy(const Json& json, const std::string& place,
   ObjectReader reader(json, place, problems);
   MemoryPolicy policy;
   policy.recompute_layers = reader.integer("recompute_layers", 0, kMax);
+  policy.recompute_attention = reader.integer_or("recompute_attention", 0, kMax, 0);
+  policy.recompute_ffn = reader.integer_or("recompute_ffn", 0, kMax, 0);
+  policy.recompute_experts = reader.integer_or("recompute_experts", 0, kMax, 0);
+  policy.swap_layers = reader.integer_or("swap_layers", 0, kMax, 0);
+  policy.swap_distance = reader.integer_or("swap_distance", 1, kMax, 1);
+  policy.keep_layers = reader.integer_or("keep_layers", 0, kMax, 0);
+  policy.host_optimizer = reader.boolean_or("host_optimizer", false);
   reader.finish();
   return policy;
 }
@@ -216,6 +230,7 @@ Json to_json(const Layout& l) {
   json.set("replicate_e", l.replicate_e).set("fsdp_e", l.fsdp_e).set("ep", l.ep).set("etp", l.etp);
   json.set("micro_batch", l.micro_batch).set("accumulation", l.accumulation);
   json.set("dense_inner", l.dense_inner).set("expert_inner", l.expert_inner);
+  json.set("dispatcher", l.dispatcher);
   return json;
 }
 
@@ -223,13 +238,23 @@ Json to_json(const Chunks& chunks) {
   Json json = Json::object();
   json.set("loss_tokens", chunks.loss_tokens)
       .set("attention_query", chunks.attention_query)
-      .set("prefetch_depth", chunks.prefetch_depth);
+      .set("prefetch_depth", chunks.prefetch_depth)
+      .set("gather_layers", chunks.gather_layers)
+      .set("domino", chunks.domino)
+      .set("exchange_parts", chunks.exchange_parts);
   return json;
 }
 
 Json to_json(const MemoryPolicy& policy) {
   Json json = Json::object();
-  json.set("recompute_layers", policy.recompute_layers);
+  json.set("recompute_layers", policy.recompute_layers)
+      .set("recompute_attention", policy.recompute_attention)
+      .set("recompute_ffn", policy.recompute_ffn)
+      .set("recompute_experts", policy.recompute_experts)
+      .set("swap_layers", policy.swap_layers)
+      .set("swap_distance", policy.swap_distance)
+      .set("keep_layers", policy.keep_layers)
+      .set("host_optimizer", policy.host_optimizer);
   return json;
 }
 

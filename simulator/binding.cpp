@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/hash.h"
+#include "core/models/family.h"
 #include "simulator/simulator.h"
 
 namespace orrery::simulator {
@@ -46,7 +47,24 @@ std::vector<std::int64_t> draw_rows(std::int64_t slots, std::int64_t experts, do
 
 // Rows that a rank routes in a micro-batch.
 std::int64_t routed_rows(const Plan& plan) {
-  return plan.layout.micro_batch * plan.workload.sequence_tokens * plan.model.top_k;
+  return block_shape(plan).tokens() * plan.model.top_k;
+}
+
+// Query-key pairs of a micro-batch: what pads a row to a multiple of sp is a document of its own.
+std::int64_t batch_pairs(const Plan& plan, std::int64_t pairs_per_sequence) {
+  const BlockShape shape = block_shape(plan);
+  const std::int64_t padding = shape.sequence_tokens - shape.valid_tokens;
+  return plan.layout.micro_batch * (pairs_per_sequence + padding * (padding + 1) / 2);
+}
+
+// "route/layer.3/mb.0" of the record of one part of its exchange.
+std::string exchange_of(const std::string& record) {
+  return record.substr(0, record.find("/part."));
+}
+
+std::int32_t part_of(const std::string& record) {
+  const std::size_t at = record.find("/part.");
+  return at == std::string::npos ? 0 : std::stoi(record.substr(at + 6));
 }
 
 // One record of routed rows, its first value at `record`.
@@ -59,10 +77,6 @@ std::string route_misfit(const RouteVars& route, const std::int64_t* record, std
   const auto sum = [&](std::int32_t first, std::int32_t count) {
     return std::accumulate(record + first, record + first + count, std::int64_t{0});
   };
-  const std::int64_t sent = sum(route.sent(0), route.ep);
-  if (sent != slots) {
-    return std::to_string(sent) + " rows sent, of " + std::to_string(slots) + " routed";
-  }
   const std::int64_t rows = record[RouteVars::rows()];
   if (sum(route.received(0), route.ep) != rows ||
       sum(route.expert_rows(0), route.local_experts) != rows) {
@@ -84,7 +98,9 @@ std::string misfit(const Plan& plan, const Program& program, const Binding& bind
            std::to_string(role.num_vars);
   }
   const std::int64_t tokens = plan.workload.sequence_tokens;
-  const std::int64_t most_pairs = plan.layout.micro_batch * (tokens * (tokens + 1) / 2);
+  const std::int64_t most_pairs = batch_pairs(plan, tokens * (tokens + 1) / 2);
+  const std::int64_t slots = routed_rows(plan);
+  std::int64_t sent = 0;  // of the parts of an exchange so far
   for (std::size_t base = 0; base < role.var_names.size(); ++base) {
     const std::string& name = role.var_names[base];
     std::string reason;
@@ -94,7 +110,14 @@ std::string misfit(const Plan& plan, const Program& program, const Binding& bind
         reason = std::to_string(pairs) + " pairs, of at most " + std::to_string(most_pairs);
       }
     } else if (name.rfind("route/", 0) == 0) {
-      reason = route_misfit(role.route, binding.values.data() + base, routed_rows(plan));
+      const std::int64_t* record = binding.values.data() + base;
+      reason = route_misfit(role.route, record, slots);
+      const std::int32_t part = part_of(name);
+      sent = std::accumulate(record + role.route.sent(0),
+                             record + role.route.sent(0) + role.route.ep, part == 0 ? 0 : sent);
+      if (reason.empty() && part + 1 == plan.chunks.exchange_parts && sent != slots) {
+        reason = std::to_string(sent) + " rows sent, of " + std::to_string(slots) + " routed";
+      }
     }
     if (!reason.empty()) return name + ": " + reason;
   }
@@ -104,10 +127,10 @@ std::string misfit(const Plan& plan, const Program& program, const Binding& bind
 Loads draw_loads(const Plan& plan, const Role& role, std::uint64_t seed) {
   Loads loads;
   for (const std::string& name : role.var_names) {
-    if (name.rfind("route/", 0) != 0) continue;
+    if (name.rfind("route/", 0) != 0 || part_of(name) != 0) continue;
     // By the record's name, not its place: every layout routes the same loads.
     loads.push_back(draw_rows(routed_rows(plan), plan.model.experts, plan.workload.expert_load_cv,
-                              mix64(seed) + hash64(name)));
+                              mix64(seed) + hash64(exchange_of(name))));
   }
   return loads;
 }
@@ -122,16 +145,20 @@ Binding binding_of(const Plan& plan, const Program& program, std::int32_t rank,
   // All ranks of an expert group route alike, so that what one sends the other receives.
   const std::int32_t self = program.ep_group().index_of(rank);
   auto next = loads.begin();
+  const std::int64_t* rows = nullptr;  // of the exchange, by expert
+  const std::int64_t experts = plan.model.experts / plan.layout.ep;
   for (std::size_t base = 0; base < role.var_names.size(); ++base) {
     std::int64_t* record = binding.values.data() + base;
     const std::string& name = role.var_names[base];
     if (name.rfind("batch/", 0) == 0) {
-      record[BatchVars::pairs()] = plan.layout.micro_batch * plan.workload.pairs_per_sequence();
+      record[BatchVars::pairs()] = batch_pairs(plan, plan.workload.pairs_per_sequence());
     } else if (name.rfind("route/", 0) == 0) {
-      const std::int64_t* rows = (next++)->data();
+      const std::int32_t part = part_of(name);
+      if (part == 0) rows = (next++)->data();
+      const std::int64_t* first = rows + part * route.local_experts;  // of rank 0's
       const auto to_rank = [&](std::int32_t p) {
-        return std::accumulate(rows + p * route.local_experts, rows + (p + 1) * route.local_experts,
-                               std::int64_t{0});
+        const std::int64_t* theirs = first + p * experts;
+        return std::accumulate(theirs, theirs + route.local_experts, std::int64_t{0});
       };
       const std::int64_t mine = to_rank(self);
       record[RouteVars::rows()] = mine * route.ep;
@@ -140,7 +167,7 @@ Binding binding_of(const Plan& plan, const Program& program, std::int32_t rank,
         record[route.received(p)] = mine;
       }
       for (std::int32_t e = 0; e < route.local_experts; ++e) {
-        record[route.expert_rows(e)] = rows[self * route.local_experts + e] * route.ep;
+        record[route.expert_rows(e)] = first[self * experts + e] * route.ep;
       }
     }
   }

@@ -40,10 +40,15 @@ MemoryTimeline memory_timeline(const Role& role, const std::vector<std::int64_t>
   MemoryTimeline timeline;
   std::vector<std::int64_t> live(kNumBufferClasses, 0);
   std::vector<std::vector<BufferId>> takes(role.ops.size());
-  std::int64_t total = 0;
+  std::int64_t total = 0, host = 0;
   const auto change = [&](BufferId b, int sign) {
     const Buffer& buffer = role.buffers[static_cast<std::size_t>(b)];
     const std::int64_t bytes = buffer.bytes.eval(binding, buffer.vars) * sign;
+    if (buffer.space == MemorySpace::kHost) {
+      host += bytes;
+      timeline.host_peak = std::max(timeline.host_peak, host);
+      return;
+    }
     live[static_cast<std::size_t>(buffer.cls)] += bytes;
     total += bytes;
   };

@@ -38,7 +38,7 @@ Inside members_inside(const Group& group, std::int64_t domain) {
 
 // Whether the algorithm moves every byte to every member: rings over tiers.
 bool is_ring(OpKind kind) {
-  return kind != OpKind::kAllToAllV && kind != OpKind::kExchangeCounts;
+  return kind != OpKind::kAllToAllV && kind != OpKind::kAllToAll && kind != OpKind::kExchangeCounts;
 }
 
 }  // namespace

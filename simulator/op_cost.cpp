@@ -53,6 +53,12 @@ double moved_bytes(const Role& role, const Op& op, const std::vector<std::int64_
                   bytes_of(role, op.in[3], binding));
     case OpKind::kExchangeCounts:
       return bytes_of(role, op.out[0], binding);
+    case OpKind::kAddLoads:  // one row of the loads
+      return 3 * bytes_of(role, op.in[0], binding);
+    case OpKind::kUpdateBias:
+      return 2 * bytes_of(role, op.in[0], binding);
+    case OpKind::kJoin:
+      return 0;
     default:
       CHECK(false, std::string("no cost for ") + name_of(op.kind));
   }
@@ -119,6 +125,10 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
         found = memo.emplace(key, to_nanoseconds(block_time(cluster, role, op, binding))).first;
       }
       durations.push_back(found->second);
+    } else if (op.lane == Lane::kD2h || op.lane == Lane::kH2d) {
+      const Seconds copied =
+          Seconds(bytes_of(role, op.in[0], binding) / cluster.device.host_bandwidth.value());
+      durations.push_back(to_nanoseconds(copied + cluster.device.launch));
     } else if (is_collective(op.kind) && op.lane != Lane::kCompute) {
       const WireBytes wire = wire_bytes(program, role, op, rank, binding);
       const Group& group = program.groups[static_cast<std::size_t>(op.group)];

@@ -77,7 +77,8 @@ void add_memory_events(const RankInput& input, const std::vector<OpTimes>& times
     const Buffer& buffer = role.buffers[b];
     if (buffer.taken_by < 0) continue;
     const std::int64_t bytes = buffer.bytes.eval(input.binding.values, buffer.vars);
-    const auto cls = static_cast<std::int32_t>(buffer.cls);
+    const auto cls =
+        buffer.space == MemorySpace::kHost ? kHostClass : static_cast<std::int32_t>(buffer.cls);
     events.allocs.push_back({input.rank, 0, buffer.taken_by, cls,
                              times[static_cast<std::size_t>(buffer.taken_by)].posted_ns, bytes});
     events.allocs.push_back({input.rank, 0, buffer.freed_by, cls,
@@ -86,6 +87,9 @@ void add_memory_events(const RankInput& input, const std::vector<OpTimes>& times
   events.peaks.push_back({input.rank, 0, -1, timeline.peak});
   for (std::size_t c = 0; c < timeline.class_peaks.size(); ++c) {
     events.peaks.push_back({input.rank, 0, static_cast<std::int32_t>(c), timeline.class_peaks[c]});
+  }
+  if (timeline.host_peak > 0) {
+    events.peaks.push_back({input.rank, 0, kHostClass, timeline.host_peak});
   }
 }
 
@@ -155,6 +159,7 @@ Result<Simulation> simulate(const Plan& plan, const Program& program, const Opti
       s.peak_rank = inputs[r].rank;
       s.at_peak = memory_rows(timeline.at_peak);
     }
+    s.host_peak = std::max(s.host_peak, Bytes(timeline.host_peak));
     for (std::size_t c = 0; c < class_peaks.size(); ++c) {
       class_peaks[c] = std::max(class_peaks[c], timeline.class_peaks[c]);
     }

@@ -29,6 +29,7 @@ struct Simulation {
   std::vector<Breakdown> ranks;  // of the replayed ranks
   Bytes peak;                    // of the fullest rank
   std::int32_t peak_rank = 0;
+  Bytes host_peak;                     // of the rank that holds most on its host
   std::vector<MemoryRow> at_peak;      // live bytes of each class at that moment
   std::vector<MemoryRow> class_peaks;  // highest live bytes of each class on any rank
   Prediction prediction;
@@ -54,6 +55,7 @@ struct MemoryTimeline {
   std::vector<std::int64_t> at_peak;      // by BufferClass
   std::vector<std::int64_t> class_peaks;  // by BufferClass
   std::vector<std::int64_t> at;
+  std::int64_t host_peak = 0;  // of the buffers that live on the host
 };
 MemoryTimeline memory_timeline(const Role& role, const std::vector<std::int64_t>& binding);
 

@@ -83,8 +83,9 @@ class Clock {
         queues_[r][static_cast<std::size_t>(role.ops[i].lane)].push_back(static_cast<OpId>(i));
       }
       for (std::size_t g = 0; g < program_.groups.size(); ++g) {
-        for (std::size_t lane = 1; lane < kNumLanes; ++lane) {
-          instance_of(r, lane, static_cast<std::int32_t>(g)).members.push_back(r);
+        for (const Lane lane : kNetworkLanes) {
+          instance_of(r, static_cast<std::size_t>(lane), static_cast<std::int32_t>(g))
+              .members.push_back(r);
         }
       }
     }
@@ -112,7 +113,7 @@ class Clock {
         const Op& op = roles_[r]->ops[static_cast<std::size_t>(id)];
         if (!ready(r, op)) continue;
         result_.times[r][static_cast<std::size_t>(id)].posted_ns = now_;
-        if (op.lane == Lane::kCompute) {
+        if (!is_network(op.lane)) {
           start({r}, lane);
         } else {
           waiting_[r][lane] = true;
@@ -148,8 +149,11 @@ class Clock {
     constexpr auto compute = static_cast<std::size_t>(Lane::kCompute);
     if (running.lane == Lane::kCompute) {
       const auto& busy = busy_[running.ranks[0]];
-      return busy[1] || busy[2] ? slow_compute_ : kFullRate;
+      const bool beside = std::any_of(std::begin(kNetworkLanes), std::end(kNetworkLanes),
+                                      [&](Lane l) { return busy[static_cast<std::size_t>(l)]; });
+      return beside ? slow_compute_ : kFullRate;
     }
+    if (!is_network(running.lane)) return kFullRate;  // copy engines are of neither
     const bool beside = std::any_of(running.ranks.begin(), running.ranks.end(),
                                     [&](std::size_t r) { return busy_[r][compute]; });
     return beside ? slow_link_ : kFullRate;

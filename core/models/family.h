@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/model.h"
+#include "core/plan.h"
 #include "core/program/block.h"
 #include "core/program/program.h"
 #include "core/workload.h"
@@ -78,6 +79,9 @@ struct Family {
   // Parameters in storage order. Units: "embed", "layer.N", "layer.N/experts", "head".
   std::vector<Unit> (*units)(const Model&, std::int64_t ep);
 };
+
+// The shapes that a plan's ranks compute on.
+BlockShape block_shape(const Plan& plan);
 
 // CHECKs that the type is known: parse_model has refused others.
 const Family& family_of(const Model& model);

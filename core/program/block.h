@@ -22,27 +22,53 @@ enum class DType : std::uint8_t { kFloat32, kBFloat16, kFloat64, kInt64 };
 std::int64_t size_of(DType dtype);
 const char* name_of(DType dtype);
 
-// The primitives. Shapes: T rows (tokens), R expert rows, H hidden; `w` is a parameter.
+// The primitives. Shapes: T rows (tokens), R expert rows, H hidden; `w` is a parameter. G rows are
+// those of all ranks of an expert group. A sequence over sp ranks: T local rows, W = sp * T rows,
+// `parts` = sp; the last four kinds move data only: linear, backward is the transpose, they save
+// nothing and, but for what is said, take nothing beside their results.
 enum class PrimKind : std::uint8_t {
-  kEmbedding,      // (ids[T]; w[V,H]) -> x[T,H]
-  kRmsNorm,        // (x[T,n*d]; w[d]) -> y: groups of d columns; saves x, 1/rms
-  kLinear,         // (x[T,k]; w[n,k]) -> y[T,n] = x w^T; saves x
-  kRope,           // (x[T,heads*d]) -> y: rotate-half by position; saves nothing
-  kAttention,      // (q,k,v) -> o: causal inside documents, by query chunk; saves q,k,v,o,lse
-  kAdd,            // (a,b) -> a + b; saves nothing
-  kSwiGlu,         // (gate,up) -> silu(gate) * up; saves both
-  kTopK,           // (logits[T,E]) -> weights[T,k], prob_sum[S,E], ids[T,k], counts[S,E]; ids and
-                   // probabilities are saved; prob_sum and counts have the statistics' dtype
-  kTopKReplay,     // (logits[T,E], ids[T,k]) -> weights[T,k], prob_sum[S,E]: routing is not redone
-  kSortByExpert,   // (ids[T,k]) -> order[T*k], expert_counts[E]: stable; no gradient
-  kPermute,        // (x[T,H], order[T*k]) -> rows[T*k,H] in expert order; saves order
-  kToExpertMajor,  // (rows[R,H]) -> rows[R,H]: from source-major to local-expert-major order
-  kToSourceMajor,  // (rows[R,H]) -> rows[R,H]: the inverse
-  kGroupedLinear,  // (rows[R,k]; w[El,n,k]) -> [R,n], rows grouped by local expert; saves rows
-  kUnpermute,      // (rows[T*k,H], weights[T,k], order[T*k]) -> y[T,H]; saves all three
-  kBalanceLoss,    // (prob_sum[S,E], counts[S,E]) -> loss[1]; saves counts
-  kCrossEntropy,   // (logits[T,V], labels[T]) -> loss[1] over the global label count; saves logits
+  kEmbedding,       // (ids[T]; w[V,H]) -> x[T,H]
+  kRmsNorm,         // (x[T,n*d]; w[d]) -> y: groups of d columns; saves x, 1/rms
+  kLinear,          // (x[T,k]; w[n,k]) -> y[T,n] = x w^T; saves x
+  kRope,            // (x[T,heads*d]) -> y: rotate-half by position; saves nothing
+  kAttention,       // (q,k,v) -> o: causal inside documents, by query chunk; saves q,k,v,o,lse
+  kAdd,             // (a,b) -> a + b; saves nothing
+  kSwiGlu,          // (gate,up) -> silu(gate) * up; saves both
+  kTopK,            // (logits[T,E] [, bias[1,E]]) -> weights[T,k], prob_sum[S,E], ids[T,k],
+                    // counts[S,E]; ids and scores are saved; bias, prob_sum and counts have the
+                    // statistics' dtype; see routing below
+  kTopKReplay,      // (logits[T,E], ids[T,k]) -> weights[T,k], prob_sum[S,E]: routing is not redone
+  kSortByExpert,    // (ids[T,k]) -> order[T*k], expert_counts[E]: stable; no gradient. With parts:
+                    // by (part, peer, expert); the counts stay by expert
+  kPermute,         // (x[T,H], order[T*k]) -> rows[T*k,H] in expert order; saves order
+  kToExpertMajor,   // (rows[R,H]) -> rows[R,H]: from source-major to local-expert-major order
+  kToSourceMajor,   // (rows[R,H]) -> rows[R,H]: the inverse
+  kGroupedLinear,   // (rows[R,k]; w[El,n,k]) -> [R,n], rows grouped by local expert; saves rows
+  kUnpermute,       // (rows[T*k,H], weights[T,k], order[T*k]) -> y[T,H]; saves all three
+  kBalanceLoss,     // (prob_sum[S,E], counts[S,E]) -> loss[1]; saves counts
+  kCrossEntropy,    // (logits[T,V], labels[T]) -> loss[1] over the global label count; saves logits
+  kZLoss,           // (logits[T,E]) -> loss[1] = scalar * sum over valid rows of lse(logits)^2, in
+                    // the statistics' dtype; saves logits, lse
+  kSelectSort,      // (ids[G,k]) -> order[R,1]: flat slots of the local experts, by expert, stable;
+                    // R is BlockContext::expert_rows summed; no gradient
+  kSelectRows,      // (x[G,H], order[R,1]) -> rows[R,H] = x[order / k]; saves order
+  kSpreadRows,      // (rows[R,H], weights[G,k], order[R,1]) -> y[G,H]: sums of weight * row over a
+                    // token's local slots; saves all three
+  kPackHeads,       // (q[T,h*d], k[T,kv*d], v[T,kv*d]) -> packed[W,(h + 2 max(kv,sp))/sp * d]:
+                    // block p of T rows has peer p's q heads, k heads, v heads; the one head
+                    // kv*p/sp, repeated, where sp > kv: its gradient sums in the statistics' dtype
+  kUnpackSequence,  // (packed[W,c]) -> q[W,h/sp*d], k[W,max(1,kv/sp)*d], v: rows from (peer,
+                    // sequence, position) to (sequence, peer, position)
+  kPackSequence,    // (o[W,c]) -> [W,c]: the inverse row order
+  kUnpackHeads,     // (x[W,c]) -> y[T,sp*c]: block p of T rows becomes columns [p*c, +c)
 };
+// Routing. scores s = softmax(logits), or sigmoid; choice = s + bias. With groups > 1 a group's
+// score is the sum of its two best choices and only the best top_groups groups are chosen from
+// (DeepSeek-V3, arXiv 2412.19437). The k best choices are taken, of equals the lower expert or
+// group; weights = s there, divided by their sum where `normalize` (plus 1e-20 for sigmoid), times
+// `scalar` (0: one). prob_sum sums p = s, or s / sum(s) for sigmoid. Rows whose position (that of
+// the row in its sequence, plus BlockContext::first_position) is valid_tokens or more enter neither
+// prob_sum nor counts nor kZLoss, where valid_tokens > 0.
 const char* name_of(PrimKind kind);
 
 // One value of a block: rows x cols of a dtype. Integer values carry no gradient.
@@ -66,10 +92,17 @@ struct Prim {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // rope, attention (rms_norm: head_dim = d)
   std::int64_t top_k = 0, experts = 0;                 // routing
   std::int64_t sequences = 1;                          // S of kTopK: rows divide evenly over them
-  std::int64_t sequence_tokens = 0;  // rows of one sequence (attention): T is a multiple
-  std::int64_t chunk = 0;            // query rows at a time (attention); 0: a whole document
-  double scalar = 0;                 // eps (norm), theta (rope), coefficient (balance loss)
-  bool normalize = false;            // top-k weights sum to one
+  // Rows of one sequence on this rank, T is a multiple (attention; rope on part of a sequence; what
+  // asks for valid_tokens). 0: rope takes the documents one after the other.
+  std::int64_t sequence_tokens = 0;
+  std::int64_t chunk = 0;  // query rows at a time (attention); 0: a whole document
+  double scalar = 0;       // eps (norm), theta (rope), coefficient (losses), weight scale (top-k)
+  bool normalize = false;  // top-k weights sum to one
+  bool sigmoid = false;    // scores of top-k
+  std::int64_t groups = 1, top_groups = 1;  // experts in groups (top-k)
+  std::int64_t parts = 1;  // exchange parts (sort), ranks of a sequence (the last four kinds)
+  std::int64_t peers = 1;  // expert ranks (sort with parts)
+  std::int64_t valid_tokens = 0;  // of a whole sequence; 0: all rows count
 };
 
 // A parameter a block uses: unit-relative, resolved when the block runs, never saved by a tape.
@@ -141,7 +174,8 @@ struct BackwardPlan {
 };
 // `seeded`: inputs whose gradient is already begun elsewhere (read, not written: the sum is new
 // storage). `absent`: outputs with no gradient, which count as zero. A loss (kBalanceLoss,
-// kCrossEntropy) is always an output and a root: its gradient is one unless the caller gives it.
+// kCrossEntropy, kZLoss) is always an output and a root: its gradient is one unless the caller
+// gives it, also where it is listed as absent.
 BackwardPlan plan_backward(const Block& block, const std::vector<ValueId>& seeded = {},
                            const std::vector<ValueId>& absent = {});
 // True for values that backward gives a gradient: real dtype and needs_grad.

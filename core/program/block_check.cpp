@@ -15,8 +15,8 @@ struct Arity {
   bool param;
 };
 
-Arity arity_of(PrimKind kind) {
-  switch (kind) {
+Arity arity_of(const Prim& prim) {
+  switch (prim.kind) {
     case PrimKind::kEmbedding:
     case PrimKind::kRmsNorm:
     case PrimKind::kLinear:
@@ -25,18 +25,27 @@ Arity arity_of(PrimKind kind) {
     case PrimKind::kRope:
     case PrimKind::kToExpertMajor:
     case PrimKind::kToSourceMajor:
+    case PrimKind::kZLoss:
+    case PrimKind::kSelectSort:
+    case PrimKind::kPackSequence:
+    case PrimKind::kUnpackHeads:
       return {1, 1, false};
+    case PrimKind::kUnpackSequence:
+      return {1, 3, false};
     case PrimKind::kAttention:
     case PrimKind::kUnpermute:
+    case PrimKind::kSpreadRows:
+    case PrimKind::kPackHeads:
       return {3, 1, false};
     case PrimKind::kAdd:
     case PrimKind::kSwiGlu:
     case PrimKind::kPermute:
     case PrimKind::kBalanceLoss:
     case PrimKind::kCrossEntropy:
+    case PrimKind::kSelectRows:
       return {2, 1, false};
-    case PrimKind::kTopK:
-      return {1, 4, false};
+    case PrimKind::kTopK:  // the bias may be left out
+      return {prim.in.size() == 1 ? 1u : 2u, 4, false};
     case PrimKind::kTopKReplay:
       return {2, 2, false};
     case PrimKind::kSortByExpert:
@@ -60,10 +69,7 @@ class PrimCheck {
       case PrimKind::kLinear:
         return linear();
       case PrimKind::kRope:
-        same(in(0), out(0));
-        return need(prim_.heads * prim_.head_dim == in(0).cols && prim_.head_dim % 2 == 0 &&
-                        prim_.scalar > 0,
-                    "heads x head_dim are the columns, head_dim is even, theta is positive");
+        return rope();
       case PrimKind::kAttention:
         return attention();
       case PrimKind::kAdd:
@@ -74,8 +80,7 @@ class PrimCheck {
       case PrimKind::kTopKReplay:
         return top_k();
       case PrimKind::kSortByExpert:
-        shape(out(0), in(0).rows * in(0).cols, 1, DType::kInt64);
-        return shape(out(1), SizeExpr::constant(prim_.experts), 1, DType::kInt64);
+        return sort();
       case PrimKind::kPermute:
         need(prim_.top_k > 0, "top_k is positive");
         shape(in(1), in(0).rows * prim_.top_k, 1, DType::kInt64);
@@ -93,6 +98,31 @@ class PrimCheck {
       case PrimKind::kCrossEntropy:
         shape(in(1), in(0).rows, 1, DType::kInt64);
         return loss(stat_dtype(in(0).dtype));
+      case PrimKind::kZLoss:
+        valid_rows();
+        return loss(stat_dtype(in(0).dtype));
+      case PrimKind::kSelectSort:
+        need(prim_.experts > 0 && prim_.top_k == in(0).cols && in(0).dtype == DType::kInt64,
+             "ids are int64 [G,top_k], experts the local ones");
+        need(!out(0).needs_grad, "an order carries no gradient");
+        return shape(out(0), out(0).rows, 1, DType::kInt64);
+      case PrimKind::kSelectRows:
+        need(prim_.top_k > 0, "top_k is positive");
+        shape(in(1), out(0).rows, 1, DType::kInt64);
+        return shape(out(0), out(0).rows, in(0).cols, in(0).dtype);
+      case PrimKind::kSpreadRows:
+        return spread();
+      case PrimKind::kPackHeads:
+        return pack_heads();
+      case PrimKind::kUnpackSequence:
+        return unpack_sequence();
+      case PrimKind::kPackSequence:
+        sequence_rows(in(0));
+        return same(in(0), out(0));
+      case PrimKind::kUnpackHeads:
+        sequence_rows(in(0));
+        return shape(out(0), SizeExpr::constant(in(0).rows.c0 / prim_.parts),
+                     in(0).cols * prim_.parts, in(0).dtype);
     }
   }
 
@@ -147,18 +177,59 @@ class PrimCheck {
          "rows are whole sequences of sequence_tokens");
   }
 
+  void rope() const {
+    same(in(0), out(0));
+    need(prim_.heads * prim_.head_dim == in(0).cols && prim_.head_dim % 2 == 0 && prim_.scalar > 0,
+         "heads x head_dim are the columns, head_dim is even, theta is positive");
+    need(prim_.sequence_tokens == 0 ||
+             (in(0).rows.is_constant() && in(0).rows.c0 % prim_.sequence_tokens == 0),
+         "rows are parts of sequences, sequence_tokens each");
+  }
+
+  void sort() const {
+    shape(out(0), in(0).rows * in(0).cols, 1, DType::kInt64);
+    need(prim_.parts > 0 && prim_.peers > 0 && prim_.experts % (prim_.parts * prim_.peers) == 0,
+         "parts x peers divide the experts");
+    shape(out(1), SizeExpr::constant(prim_.experts), 1, DType::kInt64);
+  }
+
+  // Which rows count is known only where rows are whole local parts of sequences.
+  void valid_rows() const {
+    const SizeExpr& rows = in(0).rows;
+    need(prim_.valid_tokens >= 0 &&
+             (prim_.valid_tokens == 0 || (prim_.sequence_tokens > 0 && rows.is_constant() &&
+                                          rows.c0 % prim_.sequence_tokens == 0)),
+         "valid_tokens needs the rows of a sequence, which divide the rows");
+  }
+
+  void groups() const {
+    need(prim_.groups > 0 && prim_.experts % prim_.groups == 0 && prim_.top_groups > 0 &&
+             prim_.top_groups <= prim_.groups,
+         "groups divide the experts, 0 < top_groups <= groups");
+    // Two best of each group; and enough experts in the best groups.
+    need(prim_.groups == 1 || (prim_.experts / prim_.groups > 1 &&
+                               prim_.top_k <= prim_.top_groups * (prim_.experts / prim_.groups)),
+         "a group has two experts, the best groups have top_k");
+  }
+
   void top_k() const {
     const Value& logits = in(0);
     need(prim_.experts == logits.cols && prim_.top_k > 0 && prim_.top_k <= prim_.experts,
          "logits are [T,experts], 0 < top_k <= experts");
     need(prim_.sequences > 0 && logits.rows.is_constant() && logits.rows.c0 % prim_.sequences == 0,
          "rows divide evenly over the sequences");
+    valid_rows();
+    groups();
     const SizeExpr sequences = SizeExpr::constant(prim_.sequences);
     const DType stat = stat_dtype(logits.dtype);
     shape(out(0), logits.rows, prim_.top_k, logits.dtype);
     shape(out(1), sequences, prim_.experts, stat);
     if (prim_.kind == PrimKind::kTopKReplay) {
       return shape(in(1), logits.rows, prim_.top_k, DType::kInt64);
+    }
+    if (prim_.in.size() > 1) {
+      shape(in(1), SizeExpr::constant(1), prim_.experts, stat);
+      need(!in(1).needs_grad, "the bias carries no gradient");
     }
     shape(out(2), logits.rows, prim_.top_k, DType::kInt64);
     shape(out(3), sequences, prim_.experts, stat);
@@ -171,6 +242,47 @@ class PrimCheck {
     shape(in(0), rows, out(0).cols, out(0).dtype);
     shape(in(1), out(0).rows, prim_.top_k, out(0).dtype);
     shape(in(2), rows, 1, DType::kInt64);
+  }
+
+  void spread() const {
+    need(prim_.top_k > 0, "top_k is positive");
+    shape(in(0), in(2).rows, out(0).cols, out(0).dtype);
+    shape(in(1), out(0).rows, prim_.top_k, out(0).dtype);
+    shape(in(2), in(0).rows, 1, DType::kInt64);
+  }
+
+  // Rows of `parts` ranks that share sequences.
+  void sequence_rows(const Value& v) const {
+    need(prim_.parts > 0 && prim_.sequences > 0 && v.rows.is_constant() &&
+             v.rows.c0 % (prim_.parts * prim_.sequences) == 0,
+         "parts x sequences divide the rows");
+  }
+
+  // Columns of the key (or value) heads that one peer gets.
+  std::int64_t kv_cols() const {
+    need(prim_.parts > 0 && prim_.heads > 0 && prim_.kv_heads > 0 && prim_.head_dim > 0 &&
+             prim_.heads % prim_.parts == 0 &&
+             (prim_.kv_heads % prim_.parts == 0 || prim_.parts % prim_.kv_heads == 0),
+         "parts divide the heads; the kv heads, or these divide the parts");
+    return std::max<std::int64_t>(1, prim_.kv_heads / prim_.parts) * prim_.head_dim;
+  }
+
+  void pack_heads() const {
+    const std::int64_t kv = kv_cols(), q = prim_.heads * prim_.head_dim;
+    need(in(0).cols == q && in(1).cols == prim_.kv_heads * prim_.head_dim,
+         "q is [T, heads x head_dim], k and v [T, kv_heads x head_dim]");
+    same(in(1), in(2));
+    shape(in(1), in(0).rows, in(1).cols, in(0).dtype);
+    shape(out(0), in(0).rows * prim_.parts, q / prim_.parts + 2 * kv, in(0).dtype);
+  }
+
+  void unpack_sequence() const {
+    sequence_rows(in(0));
+    const std::int64_t kv = kv_cols(), q = prim_.heads * prim_.head_dim / prim_.parts;
+    need(in(0).cols == q + 2 * kv, "columns are q, k and v heads of this rank");
+    shape(out(0), in(0).rows, q, in(0).dtype);
+    shape(out(1), in(0).rows, kv, in(0).dtype);
+    shape(out(2), in(0).rows, kv, in(0).dtype);
   }
 
   void loss(DType dtype) const {
@@ -208,7 +320,7 @@ void check_block(const Block& block) {
   std::vector<bool> defined(block.values.size());
   for (ValueId v : block.inputs) define(block, defined, v);
   for (const Prim& prim : block.prims) {
-    const Arity arity = arity_of(prim.kind);
+    const Arity arity = arity_of(prim);
     const std::string where = block.name + "/" + name_of(prim.kind);
     CHECK(prim.in.size() == arity.in && prim.out.size() == arity.out,
           where + ": wrong number of operands");

@@ -54,7 +54,8 @@ class BackwardWalk {
 
   void run(const std::vector<ValueId>& seeded, const std::vector<ValueId>& absent) {
     for (ValueId v : block_.outputs) {
-      if (has_grad(value(v)) && !contains(absent, v)) give(v, new_cell(true, 0));
+      const bool given = !contains(absent, v) || is_loss_output(v);
+      if (has_grad(value(v)) && given) give(v, new_cell(true, 0));
     }
     for (ValueId v : seeded) {
       CHECK(contains(block_.inputs, v) && has_grad(value(v)),
@@ -70,6 +71,10 @@ class BackwardWalk {
 
  private:
   const Value& value(ValueId v) const { return block_.values[at(v)]; }
+  bool is_loss_output(ValueId v) const {
+    return std::any_of(block_.prims.begin(), block_.prims.end(),
+                       [&](const Prim& p) { return is_loss(p.kind) && p.out[0] == v; });
+  }
   std::int64_t bytes_of(ValueId v) const { return meter_.eval(value(v).bytes()); }
 
   std::int32_t new_cell(bool callers, std::int64_t bytes) {

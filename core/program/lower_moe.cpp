@@ -1,154 +1,213 @@
-// Lowering, the mixture of experts: router, count exchange, dispatch, experts, combine, merge.
-// Routing (ids, order, counts) is saved, never recomputed; the collectives are.
+// Lowering, the mixture of experts forward: router, count exchange, dispatch, experts, combine,
+// merge. Routing (ids, order, counts) is saved, never recomputed; the collectives are.
+//
+// An exchange may go in parts, each with a group of the local experts: one part's rows travel while
+// another part computes. An expert's rows are all in one part, so its product stays whole.
 #include <utility>
 
 #include "core/program/lowering.h"
 
 namespace orrery {
 
-BufferId Lowering::exchange(std::int32_t m, std::int64_t layer, Phase phase, const char* name,
-                            Direction direction, BufferId rows) {
+// `out`: the buffer that earlier parts have begun, or -1.
+BufferId Lowering::exchange(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
+                            Direction direction, BufferId rows, std::int32_t part, BufferId out) {
   if (plan_.layout.ep == 1) return rows;
-  const VarBase vars = vars_of(m, layer);
+  const std::int32_t m = micro_batch(j);
+  const VarBase vars = vars_of(m, layer, part);
   Op o = op(OpKind::kAllToAllV, phase, Lane::kEp, layer_path(layer) + "/moe/" + name, m);
   o.vars = vars;
   o.group = kGroupIds.ep;
   o.direction = direction;
-  o.in = {rows, state(layer).received};
-  const SizeExpr n = direction == Direction::kDispatch
-                         ? SizeExpr{0, 1, VarScope::kRoute, RouteVars::rows()}
-                         : SizeExpr::constant(shape_.tokens() * plan_.model.top_k);
-  const BufferId out = buffer(o.path + "/" + name_of(phase) + "/rows", BufferClass::kCommunication,
-                              n, plan_.model.hidden, shape_.compute, vars);
+  o.chunk = part;
+  o.parts = parts_;
+  o.in = {rows, state(j, layer).received};
+  const bool dispatch = direction == Direction::kDispatch;
+  if (out < 0) {
+    const SizeExpr n = dispatch ? SizeExpr{0, 1, VarScope::kRoute, RouteVars::rows()}
+                                : SizeExpr::constant(shape_.tokens() * plan_.model.top_k);
+    const std::string suffix = parts_ > 1 && dispatch ? "/part." + std::to_string(part) : "";
+    out = buffer(o.path + "/" + name_of(phase) + "/rows" + suffix, BufferClass::kCommunication, n,
+                 plan_.model.hidden, shape_.compute, vars);
+  }
   o.out = {out};
   add(std::move(o));
   return out;
 }
 
-void Lowering::balance(std::int32_t m, std::int64_t layer) {
-  LayerState& s = state(layer);
-  const Block& block = role_.blocks[static_cast<std::size_t>(block_ids_.balance)];
-  const Value& prob_sum = block.values[static_cast<std::size_t>(block.inputs[0])];
+// Global or shared counts arrive while the experts run: the loss over them waits until then.
+bool Lowering::balances_late() const {
+  return plan_.workload.balance_scope == BalanceScope::kMicrobatchGlobal || shape_.sp > 1;
+}
+
+void Lowering::balance(std::int32_t j, std::int64_t layer) {
+  LayerState& s = state(j, layer);
+  const std::int32_t m = micro_batch(j);
+  const Block& b = block(block_ids_.balance);
+  const Value& prob_sum = b.values[static_cast<std::size_t>(b.inputs[0])];
   const std::string path = layer_path(layer) + "/moe/balance";
   s.d_prob_sum = value_buffer(path + "/mb." + std::to_string(m), prob_sum, vars_of(m), ".grad");
   call_loss({block_ids_.balance, path, Phase::kForward, m, vars_of(m, layer), {}},
             {s.prob_sum, s.counts}, {s.d_prob_sum, -1}, 0);
 }
 
-BufferId Lowering::moe_forward(std::int32_t m, std::int64_t layer, bool tape) {
-  LayerState& s = state(layer);
-  const std::string path = layer_path(layer) + "/moe/";
-  const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
-  const VarBase vars = vars_of(m, layer);
+void Lowering::route(std::int32_t j, std::int64_t layer, bool tape) {
+  LayerState& s = state(j, layer);
   s.router_block = block_ids_.router;
-  const auto routed =
-      call({block_ids_.router, path + "router", Phase::kForward, m, vars, {unit}}, {s.x1}, tape);
-  s.rows = routed[0];
-  s.weights = routed[1];
-  s.prob_sum = routed[2];
-  s.counts = routed[3];
-  s.ids = routed[4];
-  s.order = routed[5];
-  s.expert_counts = routed[6];
-  s.router_tape = routed[7];
+  BlockCall c = layer_call(block_ids_.router, j, layer, "/moe/router", Phase::kForward);
+  c.adds_loss = shape_.z_loss > 0;
+  std::vector<BufferId> in = {s.x1};
+  const BufferId bias = biases_[static_cast<std::size_t>(layer)];
+  if (bias >= 0) in.push_back(bias);
+  const auto out = call(c, in, tape);
+  auto next = out.begin();
+  if (!gathers()) s.rows = *next++;
+  s.weights = *next++;
+  s.prob_sum = *next++;
+  s.counts = *next++;
+  s.ids = *next++;
+  if (!gathers()) s.order = *next++;
+  s.expert_counts = *next++;
+  if (gathers() || block_ids_.shared >= 0) s.normed = *next++;
+  if (shape_.z_loss > 0) s.z_loss = *next++;
+  s.router_tape = out.back();
+  if (loads_ < 0) return;
+  Op sum = op(OpKind::kAddLoads, Phase::kForward, Lane::kCompute, layer_path(layer) + "/moe/loads",
+              micro_batch(j));
+  sum.in = {s.counts};
+  sum.updates = {loads_};
+  for (std::int64_t i = 0; i < layer; ++i) sum.row_begin += is_moe(i) ? 1 : 0;
+  sum.row_end = sum.row_begin + 1;
+  add(std::move(sum));
+}
 
+void Lowering::count(std::int32_t j, std::int64_t layer) {
+  LayerState& s = state(j, layer);
+  const std::int32_t m = micro_batch(j);
+  const std::string path = layer_path(layer) + "/moe/";
   const bool balanced = block_ids_.balance >= 0;
-  const bool global = plan_.workload.balance_scope == BalanceScope::kMicrobatchGlobal;
-  if (balanced && global) {
-    Op sum = op(OpKind::kAllReduce, Phase::kForward, Lane::kEp, path + "balance_counts", m);
-    sum.group = kGroupIds.world;
+  if (balanced && balances_late()) {
+    const bool global = plan_.workload.balance_scope == BalanceScope::kMicrobatchGlobal;
+    Op sum = op(OpKind::kAllReduce, Phase::kForward, global ? Lane::kEp : Lane::kSp,
+                path + "balance_counts", m);
+    sum.group = global ? kGroupIds.world : kGroupIds.sp;
     sum.updates = {s.counts};
     add(std::move(sum));
   }
   const bool exchanged = plan_.layout.ep > 1;
   Op counts = op(OpKind::kExchangeCounts, Phase::kForward, exchanged ? Lane::kEp : Lane::kCompute,
                  path + "counts", m);
-  counts.vars = vars;
+  counts.vars = vars_of(m, layer);
   counts.group = kGroupIds.ep;
   counts.host_sync = true;
   counts.in = {s.expert_counts};
-  s.received =
-      buffer(counts.path + "/mb." + std::to_string(m), BufferClass::kActivation,
-             SizeExpr::constant(plan_.layout.ep), role_.route.local_experts, DType::kInt64);
+  counts.parts = parts_;
+  s.received = buffer(counts.path + "/mb." + std::to_string(m), BufferClass::kActivation,
+                      SizeExpr::constant(plan_.layout.ep),
+                      std::int64_t{role_.route.local_experts} * parts_, DType::kInt64);
   counts.out = {s.received};
   add(std::move(counts));
-  if (balanced && !global) balance(m, layer);
-  moe_experts(m, layer, Phase::kForward, tape);
-  // Global counts have arrived by now: the collective hides behind the experts.
-  if (balanced && global) balance(m, layer);
-  const auto merged = call({block_ids_.merge, path + "merge", Phase::kForward, m, vars, {}},
-                           {s.x1, s.merge_rows, s.weights, s.order}, tape);
-  s.merge_tape = merged[1];
-  return merged[0];
+  if (balanced && !balances_late()) balance(j, layer);
 }
 
-void Lowering::moe_experts(std::int32_t m, std::int64_t layer, Phase phase, bool tape) {
-  LayerState& s = state(layer);
-  const std::int32_t unit = expert_units_[static_cast<std::size_t>(layer)];
-  s.expert_in = exchange(m, layer, phase, "dispatch", Direction::kDispatch, s.rows);
-  const auto out = call({block_ids_.experts,
-                         layer_path(layer) + "/moe/experts",
-                         phase,
-                         m,
-                         vars_of(m, layer),
-                         {unit},
-                         s.received},
-                        {s.expert_in}, tape);
-  s.expert_out = out[0];
-  s.experts_tape = out[1];
-  s.merge_rows = exchange(m, layer, phase, "combine", Direction::kCombine, s.expert_out);
-}
-
-void Lowering::moe_recompute(std::int32_t m, std::int64_t layer) {
-  LayerState& s = state(layer);
-  const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
+void Lowering::replay(std::int32_t j, std::int64_t layer) {
+  LayerState& s = state(j, layer);
   s.router_block = block_ids_.router_replay;
-  const auto routed = call({block_ids_.router_replay,
-                            layer_path(layer) + "/moe/router",
-                            Phase::kRecompute,
-                            m,
-                            vars_of(m, layer),
-                            {unit}},
-                           {s.x1, s.ids, s.order}, true);
-  s.rows = routed[0];
-  s.weights = routed[1];
-  s.prob_sum = routed[2];
-  s.router_tape = routed[3];
-  moe_experts(m, layer, Phase::kRecompute, true);
-  // Merge is not run again: its backward reads only its inputs.
-  s.merge_tape = -1;
+  std::vector<BufferId> in = {s.x1, s.ids};
+  if (!gathers()) in.push_back(s.order);
+  const auto out = call(
+      layer_call(block_ids_.router_replay, j, layer, "/moe/router", Phase::kRecompute), in, true);
+  auto next = out.begin();
+  if (!gathers()) s.rows = *next++;
+  s.weights = *next++;
+  s.prob_sum = *next++;
+  if (gathers() || block_ids_.shared >= 0) s.normed = *next++;
+  if (shape_.z_loss > 0) s.z_loss = *next++;
+  s.router_tape = out.back();
 }
 
-BufferId Lowering::moe_backward(std::int32_t m, std::int64_t layer, BufferId d_x2) {
-  const LayerState& s = state(layer);
-  const std::string path = layer_path(layer) + "/moe/";
-  const VarBase vars = vars_of(m, layer);
-  const std::int32_t unit = layer_units_[static_cast<std::size_t>(layer)];
-  const std::int32_t experts = expert_units_[static_cast<std::size_t>(layer)];
-  const std::vector<BufferId> merge_in = {s.x1, s.merge_rows, s.weights, s.order};
-  const auto d_merge =
-      call_backward({block_ids_.merge, path + "merge", Phase::kBackward, m, vars, {}}, {d_x2},
-                    s.merge_tape, merge_in, {}, {});
-  const BufferId d_out =
-      exchange(m, layer, Phase::kBackward, "combine", Direction::kDispatch, d_merge[1]);
-  const BufferId d_in = call_backward(
-      {block_ids_.experts, path + "experts", Phase::kBackward, m, vars, {experts}, s.received},
-      {d_out}, s.experts_tape, {s.expert_in}, {s.expert_out}, {})[0];
-  reduce(experts, m);
-  const BufferId d_rows =
-      exchange(m, layer, Phase::kBackward, "dispatch", Direction::kCombine, d_in);
-  std::vector<BufferId> grads = {d_rows, d_merge[2], s.d_prob_sum};
-  std::vector<BufferId> outputs = {s.rows, s.weights, s.prob_sum};
-  std::vector<BufferId> inputs = {s.x1};
-  if (s.router_block == block_ids_.router) {
-    grads.resize(7, -1);
-    outputs.insert(outputs.end(), {s.counts, s.ids, s.order, s.expert_counts});
-  } else {
-    inputs.insert(inputs.end(), {s.ids, s.order});
+void Lowering::dispatch(std::int32_t j, std::int64_t layer, Phase phase) {
+  if (gathers()) {
+    gather_dispatch(j, layer, phase);
+    return;
   }
-  // x1 feeds the router and the residual of merge: the second gradient seeds the first.
-  return call_backward({s.router_block, path + "router", Phase::kBackward, m, vars, {unit}}, grads,
-                       s.router_tape, inputs, outputs, {d_merge[0]})[0];
+  LayerState& s = state(j, layer);
+  s.parts.resize(static_cast<std::size_t>(parts_));
+  for (std::int32_t p = 0; p < parts_; ++p) {
+    s.parts[static_cast<std::size_t>(p)].expert_in =
+        exchange(j, layer, phase, "dispatch", Direction::kDispatch, s.rows, p, -1);
+  }
+}
+
+void Lowering::shared(std::int32_t j, std::int64_t layer, Phase phase, bool tape) {
+  if (block_ids_.shared < 0) return;
+  LayerState& s = state(j, layer);
+  const auto out =
+      call(layer_call(block_ids_.shared, j, layer, "/moe/shared", phase), {s.normed}, tape);
+  s.shared_out = out[0];
+  s.shared_tape = out[1];
+}
+
+void Lowering::moe_begin(std::int32_t j, std::int64_t layer, Phase phase, bool tape) {
+  if (phase == Phase::kForward) {
+    route(j, layer, tape);
+    count(j, layer);
+  } else {
+    replay(j, layer);
+  }
+  dispatch(j, layer, phase);
+  shared(j, layer, phase, tape);  // while the rows travel
+}
+
+void Lowering::experts(std::int32_t j, std::int64_t layer, Phase phase, bool tape,
+                       std::int32_t part) {
+  LayerState& s = state(j, layer);
+  PartState& p = s.parts[static_cast<std::size_t>(part)];
+  BlockCall c = layer_call(block_ids_.experts, j, layer, "/moe/experts", phase);
+  c.vars = vars_of(micro_batch(j), layer, part);
+  c.units = {expert_units_[static_cast<std::size_t>(layer)]};
+  c.received = s.received;
+  c.part = part;
+  c.parts = parts_;
+  const auto out = call(c, {p.expert_in}, tape);
+  p.expert_out = out[0];
+  p.tape = out[1];
+}
+
+void Lowering::combine(std::int32_t j, std::int64_t layer, Phase phase, std::int32_t part) {
+  LayerState& s = state(j, layer);
+  const BufferId begun = part == 0 ? -1 : s.merge_rows;
+  s.merge_rows = exchange(j, layer, phase, "combine", Direction::kCombine,
+                          s.parts[static_cast<std::size_t>(part)].expert_out, part, begun);
+}
+
+void Lowering::moe_end(std::int32_t j, std::int64_t layer, Phase phase, bool tape) {
+  if (gathers()) {
+    select(j, layer, phase, phase == Phase::kRecompute || !again_ffn(layer));
+    experts(j, layer, phase, tape, 0);
+    // Backward reads the rows and weights that went in, not the sums that came out.
+    if (phase == Phase::kForward) spread(j, layer, phase, !again_ffn(layer));
+  } else {
+    for (std::int32_t p = 0; p < parts_; ++p) {
+      experts(j, layer, phase, tape, p);
+      combine(j, layer, phase, p);
+    }
+  }
+  const bool balanced = block_ids_.balance >= 0 && phase == Phase::kForward;
+  if (balanced && balances_late()) balance(j, layer);
+  // Merge is not run again: its backward reads only its inputs.
+  if (phase == Phase::kRecompute) state(j, layer).merge_tape = -1;
+}
+
+void Lowering::merge(std::int32_t j, std::int64_t layer, bool tape) {
+  LayerState& s = state(j, layer);
+  std::vector<BufferId> in = {s.x1, s.merge_rows};
+  if (!gathers()) in.insert(in.end(), {s.weights, s.order});
+  if (block_ids_.shared >= 0) in.push_back(s.shared_out);
+  const auto out =
+      call(layer_call(block_ids_.merge, j, layer, "/moe/merge", Phase::kForward, false), in, tape);
+  s.x2 = out[0];
+  s.merge_tape = out[1];
 }
 
 }  // namespace orrery

@@ -23,11 +23,26 @@ SizeExpr tape_bytes(const Block& block) {
   return total;
 }
 
+namespace {
+
+template <class Call>
+void set_block(Op& op, const Call& c) {
+  op.block = c.block;
+  op.vars = c.vars;
+  op.units = c.units;
+  op.layer = c.layer;
+  op.chunk = c.part;
+  op.parts = c.parts;
+}
+
+}  // namespace
+
 BufferId Lowering::buffer(std::string name, BufferClass cls, SizeExpr rows, std::int64_t cols,
-                          DType dtype, VarBase vars) {
+                          DType dtype, VarBase vars, MemorySpace space) {
   Buffer b;
   b.name = std::move(name);
   b.cls = cls;
+  b.space = space;
   b.rows = rows;
   b.cols = cols;
   b.dtype = dtype;
@@ -67,7 +82,10 @@ OpId Lowering::add(Op o) {
   for (const BufferId b : o.out) take(b);
   for (const BufferId b : o.updates) take(b);
   take(o.metrics);
-  if (o.lane == Lane::kCompute) last_compute_ = id;
+  if (o.lane == Lane::kCompute) {
+    o.deps.insert(o.deps.end(), due_.begin(), due_.end());
+    due_.clear();
+  }
   role_.ops.push_back(std::move(o));
   return id;
 }
@@ -79,8 +97,21 @@ void Lowering::use_units(Op& o, bool gradients) {
     const bool at_hand = found != gathered_.end() && found->second >= 0;
     // Embedding backward writes a gradient but reads no parameter: nothing is gathered for it.
     o.params.push_back(at_hand ? found->second : (unit.resident ? unit.shard : -1));
-    o.updates.push_back(gradients ? gradient_of(u, o.micro_batch) : -1);
+    o.updates.push_back(gradients ? gradient_of(u) : -1);
   }
+}
+
+Lowering::BlockCall Lowering::layer_call(std::int32_t block, std::int32_t j, std::int64_t layer,
+                                         const char* name, Phase phase, bool has_parameters) const {
+  BlockCall c;
+  c.block = block;
+  c.path = layer_path(layer) + name;
+  c.phase = phase;
+  c.m = micro_batch(j);
+  c.vars = vars_of(c.m, layer);
+  if (has_parameters) c.units = {layer_units_[static_cast<std::size_t>(layer)]};
+  c.layer = static_cast<std::int32_t>(layer);
+  return c;
 }
 
 std::vector<BufferId> Lowering::call(const BlockCall& c, const std::vector<BufferId>& in,
@@ -90,12 +121,12 @@ std::vector<BufferId> Lowering::call(const BlockCall& c, const std::vector<Buffe
   const bool has_tape = kept.c0 > 0 || kept.c1 > 0;
   Op o =
       op(has_tape ? OpKind::kForwardTape : OpKind::kForward, c.phase, Lane::kCompute, c.path, c.m);
-  o.block = c.block;
-  o.vars = c.vars;
-  o.units = c.units;
+  set_block(o, c);
   o.in = in;
   if (c.received >= 0) o.in.push_back(c.received);
-  const std::string name = c.path + "/" + name_of(c.phase);
+  if (c.adds_loss) o.metrics = metrics_;
+  const std::string part = c.parts > 1 ? "/part." + std::to_string(c.part) : "";
+  const std::string name = c.path + "/" + name_of(c.phase) + part;
   for (const ValueId v : block.outputs) {
     o.out.push_back(value_buffer(name, block.values[static_cast<std::size_t>(v)], c.vars));
   }
@@ -120,9 +151,7 @@ std::vector<BufferId> Lowering::call_backward(const BlockCall& c,
                                               const std::vector<BufferId>& seeds) {
   const Block& block = role_.blocks[static_cast<std::size_t>(c.block)];
   Op o = op(OpKind::kBackward, Phase::kBackward, Lane::kCompute, c.path, c.m);
-  o.block = c.block;
-  o.vars = c.vars;
-  o.units = c.units;
+  set_block(o, c);
   CHECK(grads.size() == block.outputs.size(), "one gradient an output of " + block.name);
   o.in = grads;
   o.in.push_back(tape);
@@ -153,9 +182,7 @@ std::vector<BufferId> Lowering::call_backward(const BlockCall& c,
 OpId Lowering::call_loss(const BlockCall& c, const std::vector<BufferId>& in,
                          const std::vector<BufferId>& out, std::int32_t chunk) {
   Op o = op(OpKind::kForwardBackward, c.phase, Lane::kCompute, c.path, c.m);
-  o.block = c.block;
-  o.vars = c.vars;
-  o.units = c.units;
+  set_block(o, c);
   o.chunk = chunk;
   o.in = in;
   o.out = out;

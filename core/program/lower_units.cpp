@@ -1,4 +1,4 @@
-// Lowering, units: gather ahead of use, reduce after the last use, accumulate, update.
+// Lowering, units: gather ahead of use, reduce after the last use, accumulate.
 #include <algorithm>
 #include <utility>
 
@@ -34,23 +34,37 @@ void Lowering::gather(std::int32_t u, Phase phase, std::int32_t m) {
 }
 
 void Lowering::begin_segment() {
-  const auto per_batch = static_cast<std::size_t>(2 * plan_.model.layers + 3);
-  const auto depth = static_cast<std::size_t>(plan_.chunks.prefetch_depth);
-  for (std::size_t s = segment_; s <= segment_ + depth && s < segments_.size(); ++s) {
-    // A gather belongs to the micro-batch and the phase that it serves. A unit at hand for an
-    // earlier segment is skipped; if that segment drops it, a later begin_segment gathers it again.
-    const bool backward = s % per_batch > static_cast<std::size_t>(plan_.model.layers) + 1;
+  const auto per_pass = static_cast<std::size_t>(2 * plan_.model.layers + 3);
+  std::int64_t ahead = 0;  // buckets after the one in use
+  for (std::size_t s = segment_; s < segments_.size(); ++s) {
+    if (s > segment_ && segments_[s] != segments_[s - 1]) ++ahead;
+    if (ahead > plan_.chunks.prefetch_depth) break;
+    // A gather belongs to the pass and the phase that it serves. A unit at hand for an earlier
+    // segment is skipped; if that segment drops it, a later begin_segment gathers it again.
+    const bool backward = s % per_pass > static_cast<std::size_t>(plan_.model.layers) + 1;
     for (const std::int32_t u : segments_[s]) {
       gather(u, backward ? Phase::kBackward : Phase::kForward,
-             static_cast<std::int32_t>(s / per_batch));
+             static_cast<std::int32_t>(s / per_pass) * domino_);
     }
   }
+  // What was copied away two segments ago may go once the next compute op has waited for it.
+  std::vector<Copy> later;
+  for (const Copy& c : copies_) {
+    if (c.segment + 2 <= segment_) {
+      due_.push_back(c.op);
+    } else {
+      later.push_back(c);
+    }
+  }
+  copies_ = std::move(later);
 }
 
 void Lowering::end_segment() {
+  const auto per_pass = static_cast<std::size_t>(2 * plan_.model.layers + 3);
+  const bool forward = segment_ % per_pass <= static_cast<std::size_t>(plan_.model.layers);
   for (const std::int32_t u : segments_[segment_]) {
     // The last layer's parameters stay for its backward, which follows at once.
-    bool soon = false;
+    bool soon = forward && kept_units_[static_cast<std::size_t>(u)];
     for (std::size_t s = segment_ + 1; s <= segment_ + 2 && s < segments_.size(); ++s) {
       soon = soon || contains(segments_[s], u);
     }
@@ -60,20 +74,36 @@ void Lowering::end_segment() {
   ++segment_;
 }
 
-BufferId Lowering::gradient_of(std::int32_t u, std::int32_t m) {
+BufferId Lowering::gradient_of(std::int32_t u) {
   const auto found = gradients_.find(u);
   if (found != gradients_.end()) return found->second;
   const Unit& unit = role_.units[static_cast<std::size_t>(u)];
   const std::int32_t shards = program_.groups[static_cast<std::size_t>(unit.shard_group)].size;
-  const BufferId b = buffer(unit.name + "/gradient/mb." + std::to_string(m), BufferClass::kGradient,
-                            SizeExpr::constant(unit.shard_numel * shards), 1, unit.grad_dtype);
+  const BufferId b =
+      buffer(unit.name + "/gradient/mb." + std::to_string(first_), BufferClass::kGradient,
+             SizeExpr::constant(unit.shard_numel * shards), 1, unit.grad_dtype);
   gradients_[u] = b;
   return b;
 }
 
-void Lowering::reduce(std::int32_t u, std::int32_t m) {
+// A bucket is reduced after the backward of its first layer, the last to add to it.
+void Lowering::reduce_layer(std::int64_t layer) {
+  const std::int32_t u = layer_units_[static_cast<std::size_t>(layer)];
+  if (unit_layer_[static_cast<std::size_t>(u)] == layer) reduce(u);
+}
+
+void Lowering::reduce_experts(std::int64_t layer) {
+  const std::int32_t u = expert_units_[static_cast<std::size_t>(layer)];
+  for (std::int64_t i = unit_layer_[static_cast<std::size_t>(u)]; i < layer; ++i) {
+    if (is_moe(i)) return;
+  }
+  reduce(u);
+}
+
+void Lowering::reduce(std::int32_t u) {
   const Unit& unit = role_.units[static_cast<std::size_t>(u)];
-  const BufferId gradient = gradient_of(u, m);
+  const std::int32_t m = first_;
+  const BufferId gradient = gradient_of(u);
   if (program_.groups[static_cast<std::size_t>(unit.shard_group)].size == 1) {
     accumulate(u, m, gradient);
     return;
@@ -101,7 +131,7 @@ void Lowering::accumulate(std::int32_t u, std::int32_t m, BufferId reduced) {
   }
   o.updates = {step_gradients_[u]};
   add(std::move(o));
-  const bool last = m + 1 == static_cast<std::int32_t>(plan_.layout.accumulation);
+  const bool last = m + domino_ == static_cast<std::int32_t>(shape_.micro_batches);
   const Group& replicas = program_.groups[static_cast<std::size_t>(unit.replicate_group)];
   if (!last || replicas.size == 1) return;
   Op sum = op(OpKind::kAllReduce, Phase::kBackward, Lane::kFsdp, unit.name + "/replicate", m);
@@ -117,30 +147,6 @@ void Lowering::flush_accumulates() {
   for (const Pending& p : pending_) (p.segment < segment_ ? ready : later).push_back(p);
   pending_ = std::move(later);
   for (const Pending& p : ready) accumulate(p.unit, p.m, p.reduced);
-}
-
-void Lowering::optimizer() {
-  flush_accumulates();
-  const std::int32_t m = static_cast<std::int32_t>(plan_.layout.accumulation) - 1;
-  Op norm = op(OpKind::kGradNorm, Phase::kOptimizer, Lane::kCompute, "optimizer/norm", m);
-  for (std::size_t u = 0; u < role_.units.size(); ++u) {
-    norm.in.push_back(step_gradients_.at(static_cast<std::int32_t>(u)));
-  }
-  norm.metrics = metrics_;
-  add(std::move(norm));
-  Op sum = op(OpKind::kReduceMetrics, Phase::kOptimizer, Lane::kFsdp, "optimizer/metrics", m);
-  sum.group = kGroupIds.world;
-  sum.metrics = metrics_;
-  sum.host_sync = true;
-  add(std::move(sum));
-  for (std::size_t u = 0; u < role_.units.size(); ++u) {
-    const Unit& unit = role_.units[u];
-    Op o = op(OpKind::kOptimizerStep, Phase::kOptimizer, Lane::kCompute, unit.name + "/adamw", m);
-    o.unit = static_cast<std::int32_t>(u);
-    o.in = {step_gradients_.at(o.unit), unit.shard, unit.moment1, unit.moment2};
-    o.metrics = metrics_;
-    add(std::move(o));
-  }
 }
 
 }  // namespace orrery

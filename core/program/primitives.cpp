@@ -96,12 +96,27 @@ PrimMemory attention_memory(const Sizes& s) {
   return {{}, bytes(forward), bytes(backward)};
 }
 
+// Choosing: a working copy of the choices, the running maximum and where it is. In groups also the
+// scores of the groups, their second choices, which are taken, and where the best stand.
+std::int64_t choice_temp(const Sizes& s) {
+  const std::int64_t groups = s.prim.groups > 1 ? s.prim.groups * (3 * s.st + 8) : 0;
+  return s.prim.experts * s.st + s.st + 8 + groups;
+}
+
 PrimMemory top_k_memory(const Sizes& s) {
   const std::int64_t e = s.prim.experts, k = s.prim.top_k;
   const bool replay = s.prim.kind == PrimKind::kTopKReplay;
-  // A working copy of the probabilities, the running maximum; the weights and their sum; the
-  // indices and ones of the count.
-  const std::int64_t choose = replay ? (s.mixed ? e * s.st : 0) : e * s.st + s.st + 8;
+  if (s.prim.sigmoid) {
+    // After the choice: s / sum(s), and the sum. Backward: as below, and the sum.
+    const std::int64_t shares = e * s.st + s.st;
+    const std::int64_t first = replay ? shares : std::max(choice_temp(s), shares);
+    const std::int64_t rest = k * s.st + s.st + (replay ? 0 : k * (8 + s.st));
+    const std::int64_t backward = 2 * e * s.st + 3 * k * s.st + 3 * s.st;
+    return {{}, s.x.rows * (first + rest), s.x.rows * backward};
+  }
+  // The choice (or the logits, widened); the weights and their sum; the indices and ones of the
+  // count.
+  const std::int64_t choose = replay ? (s.mixed ? e * s.st : 0) : choice_temp(s);
   const std::int64_t weights = k * s.st + s.st;
   const std::int64_t count = replay ? 0 : k * (8 + s.st);
   const std::int64_t backward = 2 * e * s.st + 3 * k * s.st + 2 * s.st;
@@ -121,6 +136,54 @@ PrimMemory unpermute_memory(const Sizes& s) {
   const std::int64_t rows = slice_rows(y.rows, y.cols);
   const std::int64_t slice = rows * y.cols * (s.mixed ? s.es + 2 * s.st : s.es) + rows * s.st;
   return {{}, (y.rows * (2 * k * 8)).plus(slice), (y.rows * (3 * k * 8 + k * s.es)).plus(slice)};
+}
+
+// Forward: exp(logits - max) of a slice, the maximum and the square. Backward: the softmax of a
+// slice, which is the gradient itself where nothing is converted, and its factor.
+PrimMemory z_loss_memory(const Sizes& s) {
+  const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
+  const std::int64_t scratch = rows * s.x.cols * s.st;
+  return {{}, bytes(scratch + 2 * rows * s.st), bytes((s.mixed ? scratch : 0) + rows * s.st)};
+}
+
+// Which slots are local (two bytes each); the local ones, their experts, these sorted, and where
+// they were.
+PrimMemory select_sort_memory(const Sizes& s) {
+  return {{}, (s.out(0).rows * 32).plus(s.x.rows.c0 * s.x.cols * 2), {}};
+}
+
+// A slice of rows in the compute dtype, and two in the statistics' where that is another.
+std::int64_t row_slices(const Sizes& s, const Value& y) {
+  return slice_rows(y.rows, y.cols) * y.cols * (s.mixed ? s.es + 2 * s.st : s.es);
+}
+
+// Sums over the local slots of a slice of G rows: for each of R rows where it comes from, its token
+// and its weight, if any; gathered rows, widened, the sum, and the weights widened.
+SizeExpr slot_sum_temp(const Sizes& s, SizeExpr rows, const Value& y, bool weighted) {
+  const std::int64_t factors = weighted && s.mixed ? slice_rows(y.rows, y.cols) * s.st : 0;
+  return (rows * (16 + (weighted ? s.es : 0))).plus(row_slices(s, y) + factors);
+}
+
+// Forward: the token of each row.
+PrimMemory select_rows_memory(const Sizes& s) {
+  const SizeExpr rows = s.out(0).rows;
+  return {{}, rows * 8, slot_sum_temp(s, rows, s.x, false)};
+}
+
+// Backward: the token of each row; by slices of rows the gathered gradient, which becomes the
+// product with the row (both widened where they must be), and its sums.
+PrimMemory spread_rows_memory(const Sizes& s) {
+  const Value& y = s.out(0);
+  const std::int64_t dots = slice_rows(y.rows, y.cols) * (s.mixed ? s.st + s.es : s.st);
+  return {{}, slot_sum_temp(s, s.x.rows, y, true), (s.x.rows * 8).plus(row_slices(s, y) + dots)};
+}
+
+// Only repeated key and value heads in another dtype than the statistics' need temporaries: one
+// head at a time, by slices of rows, the sum of its copies and the copy that is added.
+PrimMemory pack_heads_memory(const Sizes& s) {
+  const bool summed = s.mixed && s.prim.parts > s.prim.kv_heads;
+  const std::int64_t d = s.prim.head_dim;
+  return {{}, {}, bytes(summed ? 2 * slice_rows(s.x.rows, d) * d * s.st : 0)};
 }
 
 PrimMemory cross_entropy_memory(const Sizes& s) {
@@ -150,7 +213,8 @@ PrimMemory temporaries(const Sizes& s) {
     case PrimKind::kTopKReplay:
       return top_k_memory(s);
     case PrimKind::kSortByExpert:
-      return {{}, s.x.rows * (s.x.cols * 8), {}};
+      // The sorted keys; with parts the keys too.
+      return {{}, s.x.rows * (s.x.cols * (s.prim.parts > 1 ? 16 : 8)), {}};
     case PrimKind::kPermute:
       return permute_memory(s);
     case PrimKind::kToExpertMajor:
@@ -162,6 +226,19 @@ PrimMemory temporaries(const Sizes& s) {
       return {{}, s.x.rows * (s.x.cols * s.st), {}};
     case PrimKind::kCrossEntropy:
       return cross_entropy_memory(s);
+    case PrimKind::kZLoss:
+      return z_loss_memory(s);
+    case PrimKind::kSelectSort:
+      return select_sort_memory(s);
+    case PrimKind::kSelectRows:
+      return select_rows_memory(s);
+    case PrimKind::kSpreadRows:
+      return spread_rows_memory(s);
+    case PrimKind::kPackHeads:
+      return pack_heads_memory(s);
+    case PrimKind::kUnpackSequence:
+    case PrimKind::kPackSequence:
+    case PrimKind::kUnpackHeads:
     case PrimKind::kAdd:
       return {};
   }
@@ -175,7 +252,8 @@ const char* name_of(PrimKind kind) {
       "embedding",    "rms_norm",        "linear",          "rope",           "attention",
       "add",          "swiglu",          "top_k",           "top_k_replay",   "sort",
       "permute",      "to_expert_major", "to_source_major", "grouped_linear", "unpermute",
-      "balance_loss", "cross_entropy"};
+      "balance_loss", "cross_entropy",   "z_loss",          "select_sort",    "select_rows",
+      "spread_rows",  "pack_heads",      "unpack_sequence", "pack_sequence",  "unpack_heads"};
   const auto index = static_cast<std::size_t>(kind);
   CHECK(index < std::size(kNames), "unknown primitive");
   return kNames[index];
@@ -187,6 +265,7 @@ std::vector<ValueId> saved_by(const Prim& prim) {
     case PrimKind::kLinear:
     case PrimKind::kGroupedLinear:
     case PrimKind::kEmbedding:
+    case PrimKind::kZLoss:
       return {prim.in[0]};
     case PrimKind::kAttention:
       return {prim.in[0], prim.in[1], prim.in[2], prim.out[0]};
@@ -198,14 +277,21 @@ std::vector<ValueId> saved_by(const Prim& prim) {
     case PrimKind::kTopKReplay:
     case PrimKind::kPermute:
     case PrimKind::kBalanceLoss:
+    case PrimKind::kSelectRows:
       return {prim.in[1]};
     case PrimKind::kUnpermute:
+    case PrimKind::kSpreadRows:
       return {prim.in[0], prim.in[1], prim.in[2]};
     case PrimKind::kRope:
     case PrimKind::kAdd:
     case PrimKind::kSortByExpert:
     case PrimKind::kToExpertMajor:
     case PrimKind::kToSourceMajor:
+    case PrimKind::kSelectSort:
+    case PrimKind::kPackHeads:
+    case PrimKind::kUnpackSequence:
+    case PrimKind::kPackSequence:
+    case PrimKind::kUnpackHeads:
       return {};
   }
   CHECK(false, "unknown primitive");
@@ -220,7 +306,8 @@ bool gradient_overwrites_saved(PrimKind kind) {
 }
 
 bool is_loss(PrimKind kind) {
-  return kind == PrimKind::kBalanceLoss || kind == PrimKind::kCrossEntropy;
+  return kind == PrimKind::kBalanceLoss || kind == PrimKind::kCrossEntropy ||
+         kind == PrimKind::kZLoss;
 }
 
 std::int64_t slice_rows(const SizeExpr& rows, std::int64_t cols) {
@@ -242,10 +329,11 @@ std::int64_t statistic_cols(const Block& block, const Prim& prim) {
       return block.values[static_cast<std::size_t>(prim.in[0])].cols / prim.head_dim;
     case PrimKind::kAttention:  // log-sum-exp of each head
       return prim.heads;
-    case PrimKind::kTopK:  // the probabilities
+    case PrimKind::kTopK:  // the scores
     case PrimKind::kTopKReplay:
       return prim.experts;
     case PrimKind::kCrossEntropy:  // log-sum-exp
+    case PrimKind::kZLoss:
       return 1;
     default:
       return 0;

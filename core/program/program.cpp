@@ -206,7 +206,7 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
     case OpKind::kAllReduce:
       return all_reduce_wire(n, elements(op.updates[0]), size_of(buffer(op.updates[0]).dtype));
     case OpKind::kExchangeCounts:
-      return exchange_counts_wire(n, role.route.local_experts);
+      return exchange_counts_wire(n, buffer(op.out[0]).cols);
     case OpKind::kAllToAllV:
       return routed_bytes(program, role, op, rank, binding);
     case OpKind::kAllToAll: {
@@ -262,9 +262,16 @@ std::vector<ValueId> seeded_inputs(const Block& block, const Op& op) {
 std::vector<ValueId> absent_outputs(const Block& block, const Op& op) {
   std::vector<ValueId> absent;
   for (std::size_t i = 0; i < block.outputs.size(); ++i) {
-    if (op.in[i] < 0) absent.push_back(block.outputs[i]);
+    if (op.in[i] < 0 && !is_loss_output(block, block.outputs[i])) {
+      absent.push_back(block.outputs[i]);
+    }
   }
   return absent;
+}
+
+bool is_loss_output(const Block& block, ValueId v) {
+  return std::any_of(block.prims.begin(), block.prims.end(),
+                     [&](const Prim& prim) { return is_loss(prim.kind) && prim.out[0] == v; });
 }
 
 }  // namespace orrery

@@ -65,11 +65,16 @@ enum class BufferClass : std::uint8_t {
 inline constexpr int kNumBufferClasses = 8;
 const char* name_of(BufferClass cls);
 
+// The step's sums, in this order: loss, balance loss, router z loss, squared gradient norm, and one
+// where the metrics of all ranks have come together.
+inline constexpr int kNumMetrics = 5;
+
 using BufferId = std::int32_t;
 using OpId = std::int32_t;
 
 // Memory in issue order: `bytes` live from the issue of `taken_by` to the end of `freed_by`, whose
 // lane is always compute, so that the live set never depends on the speed of another lane.
+// Copies of the moments on their way are kCommunication.
 struct Buffer {
   std::string name;
   BufferClass cls = BufferClass::kActivation;
@@ -226,6 +231,11 @@ struct Program {
   std::uint64_t hash() const;  // of everything that is executed
 };
 
+// A lane whose ops are collectives.
+constexpr bool is_network(Lane lane) {
+  return lane == Lane::kFsdp || lane == Lane::kEp || lane == Lane::kSp;
+}
+
 std::uint64_t op_key(std::string_view path, Phase phase, std::int32_t micro_batch,
                      std::int32_t chunk);
 
@@ -240,7 +250,9 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
 
 // The block inputs whose gradient a kBackward op adds to, from its operands.
 std::vector<ValueId> seeded_inputs(const Block& block, const Op& op);
-// The block outputs that a kBackward op has no gradient of.
+// True for a loss that a block computes: the root of its own gradient.
+bool is_loss_output(const Block& block, ValueId v);
+// The block outputs, losses aside, that a kBackward op has no gradient of.
 std::vector<ValueId> absent_outputs(const Block& block, const Op& op);
 
 // Bytes an op adds beyond its buffers at its worst moment (a block's temporaries). Negative where a

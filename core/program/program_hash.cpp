@@ -2,6 +2,7 @@
 // are left out: they are for people.
 #include <concepts>
 #include <string>
+#include <tuple>
 #include <type_traits>
 
 #include "core/hash.h"
@@ -55,6 +56,15 @@ void spell(Spelling& out, const Block& block) {
     out.list(p.out);
     out.add(p.kind, p.param, p.heads, p.kv_heads, p.head_dim, p.top_k, p.experts, p.sequences,
             p.sequence_tokens, p.chunk, p.scalar, p.normalize);
+    // Spelt only where used: programs without them keep their hash. The word is no number, so that
+    // nothing else reads the same.
+    const Prim plain{.kind = p.kind};
+    if (std::tie(p.sigmoid, p.groups, p.top_groups, p.parts, p.peers, p.valid_tokens) !=
+        std::tie(plain.sigmoid, plain.groups, plain.top_groups, plain.parts, plain.peers,
+                 plain.valid_tokens)) {
+      out.add(std::string("more"), p.sigmoid, p.groups, p.top_groups, p.parts, p.peers,
+              p.valid_tokens);
+    }
   }
 }
 

@@ -148,7 +148,9 @@ void check_order(const Role& role, Findings& findings) {
     // A count exchange inside a group of one is a copy, and stays on the compute lane.
     const bool network = is_collective(op.kind) &&
                          !(op.kind == OpKind::kExchangeCounts && op.lane == Lane::kCompute);
-    if (network != (op.lane != Lane::kCompute)) {
+    const bool out = op.kind == OpKind::kCopyToHost, in = op.kind == OpKind::kCopyToDevice;
+    if (network != is_network(op.lane) || out != (op.lane == Lane::kD2h) ||
+        in != (op.lane == Lane::kH2d)) {
       report(findings, role, &op, "lane_of_kind",
              std::string(name_of(op.kind)) + " on lane " + name_of(op.lane));
     }
@@ -190,7 +192,8 @@ class BufferWalk {
   struct Use {
     OpId writer = -1;
     std::array<OpId, kNumLanes> readers = kNone;  // since then; lanes are FIFO
-    std::int64_t rows = 0;                        // written by slices so far
+    std::int64_t rows = 0;  // written by slices, or parts of an exchange, so far
+    std::int64_t all = 0;   // there will be
     bool sliced = false;
   };
 
@@ -205,7 +208,7 @@ class BufferWalk {
 
   void read(std::size_t i, BufferId b) {
     const Use& use = uses_[index(b)];
-    const bool whole = !use.sliced || use.rows == role_.buffers[index(b)].rows.c0;
+    const bool whole = !use.sliced || use.rows == use.all;
     if ((use.writer < 0 && !persistent(role_.buffers[index(b)])) || !whole) {
       report(findings_, role_, &role_.ops[i], "not_written", "reads " + name(role_, b));
     }
@@ -215,16 +218,20 @@ class BufferWalk {
   // An output is written once, or in slices of rows that follow each other.
   void cover(const Op& op, BufferId b) {
     Use& use = uses_[index(b)];
-    const bool slice = op.kind == OpKind::kForwardBackward && op.row_end > 0;
-    if (use.writer >= 0 && !(slice && use.sliced && op.row_begin >= use.rows)) {
+    const bool part =
+        op.kind == OpKind::kAllToAllV && op.direction == Direction::kCombine && op.parts > 1;
+    const bool slice = part || (op.kind == OpKind::kForwardBackward && op.row_end > 0);
+    const std::int64_t begin = part ? op.chunk : op.row_begin;
+    if (use.writer >= 0 && !(slice && use.sliced && begin >= use.rows)) {
       report(findings_, role_, &op, "written_twice", name(role_, b));
     }
     if (!slice) return;
-    if (op.row_begin > use.rows) {
+    if (begin > use.rows) {
       report(findings_, role_, &op, "not_written", "rows before it of " + name(role_, b));
     }
     use.sliced = true;
-    use.rows = op.row_end;
+    use.rows = part ? op.chunk + 1 : op.row_end;
+    use.all = part ? op.parts : role_.buffers[index(b)].rows.c0;
   }
 
   void write(std::size_t i, BufferId b) {
@@ -292,20 +299,23 @@ void check_lifetimes(const Role& role, Findings& findings) {
   }
 }
 
-// The counts that a balancing loss weighs (operand 1) are of the world, or of this rank, as the
-// step says: their all-reduce is in place, so no operand shows it.
+// The counts that a balancing loss weighs (operand 1) are of the world, of the sequence's ranks, or
+// of this rank, as the step says: their all-reduce is in place, so no operand shows it.
 void check_balance(const Program& program, const Role& role, Findings& findings) {
   std::set<BufferId> summed;
+  const bool over_world = program.step.balance_over_world, over_sp = program.step.balance_over_sp;
   for (const Op& op : role.ops) {
-    const bool whole = op.kind == OpKind::kAllReduce && op.group == kGroupIds.world;
+    const bool whole =
+        op.kind == OpKind::kAllReduce && op.group == (over_sp ? kGroupIds.sp : kGroupIds.world);
     if (whole && !op.updates.empty()) summed.insert(op.updates[0]);
     if (op.kind != OpKind::kForwardBackward || op.in.size() < 2) continue;
     const Block& block = role.blocks[index(op.block)];
     if (block.prims.empty() || block.prims.back().kind != PrimKind::kBalanceLoss) continue;
-    if ((summed.count(op.in[1]) > 0) != program.step.balance_over_world) {
+    if ((summed.count(op.in[1]) > 0) != (over_world || over_sp)) {
       report(findings, role, &op, "not_balanced",
-             program.step.balance_over_world ? "its counts were not summed over the world"
-                                             : "its counts are not of this rank alone");
+             over_world ? "its counts were not summed over the world"
+             : over_sp  ? "its counts were not summed over the ranks of the sequence"
+                        : "its counts are not of this rank alone");
     }
   }
 }

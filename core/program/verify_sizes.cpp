@@ -68,16 +68,17 @@ class SizeCheck {
         expect(op_.in.size() == role_.units.size() && op_.metrics >= 0, "a gradient a unit");
         break;
       case OpKind::kReduceMetrics:
-        expect(op_.metrics >= 0, "the metrics");
+        expect(op_.metrics >= 0 && role_.buffers[index(op_.metrics)].rows.c0 == kNumMetrics,
+               "the metrics");
         break;
       case OpKind::kAllToAll:
-        scaled_rows(1);
+        scaled_rows(1, kGroupIds.sp);
         break;
       case OpKind::kAllGatherRows:
-        scaled_rows(group_size());
+        scaled_rows(group_size(), kGroupIds.ep);
         break;
       case OpKind::kReduceScatterRows:
-        scaled_rows(-group_size());
+        scaled_rows(-group_size(), kGroupIds.ep);
         break;
       case OpKind::kCopyToHost:
       case OpKind::kCopyToDevice:
@@ -115,7 +116,9 @@ class SizeCheck {
            what + " has another size or dtype");
   }
   const Unit& unit() const { return role_.units[index(op_.unit)]; }
-  std::int64_t tokens() const { return program_.step.sequences * program_.step.sequence_tokens; }
+  std::int64_t tokens() const {
+    return program_.step.sequences * (program_.step.sequence_tokens / program_.step.sp);
+  }
   std::int64_t group_size() const { return program_.groups[index(op_.group)].size; }
 
   // Rows that depend on routing depend on that of the op's own layer and micro-batch.
@@ -154,6 +157,10 @@ class SizeCheck {
     for (std::size_t i = 0; i < block.outputs.size(); ++i) {
       holds(op_.out[i], block, block.outputs[i], false);
     }
+    const bool loss = std::any_of(block.outputs.begin(), block.outputs.end(),
+                                  [&](ValueId v) { return is_loss_output(block, v); });
+    expect((op_.metrics >= 0) == (loss && op_.phase == Phase::kForward),
+           "a loss is added to the metrics once, where it is first computed");
     received(block, block.inputs.size());
     if (tape == 1) holds_tape(op_.out.back(), block);
     parameters(block);
@@ -175,8 +182,8 @@ class SizeCheck {
     });
     expect(op_.in.size() == i + (routes ? 1 : 0), "operands of block " + block.name);
     if (routes) {
-      is(op_.in, i, std::int64_t{role_.route.ep} * role_.route.local_experts, DType::kInt64,
-         "received counts");
+      is(op_.in, i, std::int64_t{role_.route.ep} * role_.route.local_experts * op_.parts,
+         DType::kInt64, "received counts");
     }
   }
 
@@ -187,7 +194,8 @@ class SizeCheck {
       for (const std::int32_t u : op_.units) {
         const Unit& unit = role_.units[index(u)];
         for (const Param& have : unit.params) {
-          const bool same = have.short_name == want.name && have.shape == want.shape;
+          const bool ours = have.layer < 0 || op_.layer < 0 || have.layer == op_.layer;
+          const bool same = ours && have.short_name == want.name && holds_part(have, want);
           found += same && unit.grad_dtype == want.grad_dtype ? 1 : 0;
         }
       }
@@ -199,6 +207,13 @@ class SizeCheck {
       is(op_.updates, i, unit.shard_numel * program_.groups[index(unit.shard_group)].size,
          unit.grad_dtype, "the gradient of " + unit.name);
     }
+  }
+
+  // A part of an exchange uses its share of the experts.
+  bool holds_part(const Param& have, const BlockParam& want) const {
+    std::vector<std::int64_t> shape = want.shape;
+    if (have.is_expert && !shape.empty()) shape[0] *= op_.parts;
+    return have.shape == shape;
   }
 
   void backward() {
@@ -260,7 +275,8 @@ class SizeCheck {
     const Buffer* counts = buffer(op_.in, 1);
     if (in == nullptr || out == nullptr || counts == nullptr) return;
     expect(in->cols == out->cols && in->dtype == out->dtype, "rows in and out differ in width");
-    expect(counts->rows.c0 == group_size() && counts->cols == role_.route.local_experts,
+    expect(counts->rows.c0 == group_size() &&
+               counts->cols == std::int64_t{role_.route.local_experts} * op_.parts,
            "received counts are not [ep, local experts]");
     const bool dispatch = op_.direction == Direction::kDispatch;
     expect((dispatch ? out : in)->rows.c1 == 1 && (dispatch ? in : out)->rows.is_constant(),
@@ -281,7 +297,8 @@ class SizeCheck {
   }
 
   // Rows out are `factor` times the rows in, or the other way round where it is negative.
-  void scaled_rows(std::int64_t factor) {
+  void scaled_rows(std::int64_t factor, std::int32_t group) {
+    if (op_.group != group) report(findings_, role_, &op_, "bad_group", "its group is another's");
     const Buffer* in = buffer(op_.in, 0);
     const Buffer* out = buffer(op_.out, 0);
     if (in == nullptr || out == nullptr) return;
@@ -334,7 +351,7 @@ class SizeCheck {
   }
 
   void exchange() {
-    const std::int64_t all = std::int64_t{role_.route.ep} * role_.route.local_experts;
+    const std::int64_t all = std::int64_t{role_.route.ep} * role_.route.local_experts * op_.parts;
     expect(group_size() == role_.route.ep, "the group is not the experts'");
     is(op_.in, 0, all, DType::kInt64, "rows per expert");
     is(op_.out, 0, all, DType::kInt64, "received counts");

@@ -2,7 +2,9 @@
 // parameters, every contribution to a gradient is reduced, accumulated, summed over the replicas
 // and measured before the one optimizer step, and every forward has its backward.
 #include <map>
+#include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "core/program/verify_checks.h"
@@ -66,6 +68,10 @@ class UnitWalk {
           break;
         case OpKind::kOptimizerStep:
           update(op);
+          break;
+        case OpKind::kCopyToHost:
+        case OpKind::kCopyToDevice:
+          copy(op);
           break;
         default:
           break;
@@ -189,13 +195,39 @@ class UnitWalk {
       say(op, "not_updated",
           unit.name + " is updated before its gradient is complete and measured");
     }
-    if (at(op.in, 1) != unit.shard || at(op.in, 2) != unit.moment1 ||
-        at(op.in, 3) != unit.moment2) {
+    if (at(op.in, 1) != unit.shard || source(at(op.in, 2)) != unit.moment1 ||
+        source(at(op.in, 3)) != unit.moment2) {
       say(op, "not_updated", "the shard and moments are not those of " + unit.name);
+    }
+    updated_.insert({at(op.in, 2), at(op.in, 3)});
+  }
+
+  // The persistent buffer that a buffer on the device is a copy of, or itself.
+  BufferId source(BufferId b) const {
+    const auto found = copied_.find(b);
+    return found == copied_.end() ? b : found->second;
+  }
+
+  // Moments that live on the host come, are updated, and go back where they came from.
+  void copy(const Op& op) {
+    if (op.kind == OpKind::kCopyToDevice) {
+      copied_[at(op.out, 0)] = at(op.in, 0);
+    } else if (!op.updates.empty()) {
+      if (source(at(op.in, 0)) != at(op.updates, 0) || updated_.count(at(op.in, 0)) == 0) {
+        say(op, "not_updated", "writes back what is not the updated copy of its target");
+      }
+      written_.insert(at(op.updates, 0));
     }
   }
 
   void finish() {
+    for (const Unit& unit : role_.units) {
+      for (const BufferId b : {unit.moment1, unit.moment2}) {
+        const bool away = role_.buffers[index(b)].space == MemorySpace::kHost;
+        if (away == (written_.count(b) > 0)) continue;
+        report(findings_, role_, nullptr, "not_updated", name(b) + " does not go back to the host");
+      }
+    }
     for (const auto& [b, gradient] : gradients_) {
       if (gradient.stage == Stage::kDone || b < 0) continue;
       report(findings_, role_, nullptr, "not_reduced", name(b) + " is used by nothing");
@@ -216,6 +248,8 @@ class UnitWalk {
   std::map<BufferId, std::int32_t> counted_;   // the group that exchanged these counts
   std::map<BufferId, Gradient> gradients_;
   bool normed_ = false, summed_ = false;
+  std::map<BufferId, BufferId> copied_;  // device buffer -> the host buffer it was copied from
+  std::set<BufferId> updated_, written_;
 };
 
 // What `made` had as operand v of its block, as input or as output.
@@ -231,7 +265,8 @@ BufferId operand(const Block& block, const Op& made, ValueId v) {
 
 // `made` wrote the tape that `op` reads: the values kept beside it are the ones of that run.
 void check_tape(const Role& role, const Op& made, const Op& op, Findings& findings) {
-  if (made.path != op.path || made.micro_batch != op.micro_batch || made.block != op.block) {
+  if (made.path != op.path || made.micro_batch != op.micro_batch || made.chunk != op.chunk ||
+      made.block != op.block) {
     report(findings, role, &op, "wrong_operand", "reads the tape of " + made.path);
     return;
   }
@@ -253,15 +288,16 @@ void check_units(const Program& program, const Role& role, Findings& findings) {
 }
 
 void check_backward(const Role& role, Findings& findings) {
-  std::map<std::pair<std::string, std::int32_t>, std::pair<int, int>> runs;  // forward, backward
+  using Run = std::tuple<std::string, std::int32_t, std::int32_t>;  // path, micro-batch, part
+  std::map<Run, std::pair<int, int>> runs;                          // forward, backward
   std::map<BufferId, const Op*> tapes;
   std::map<BufferId, int> read;
   for (const Op& op : role.ops) {
     const bool forward = op.kind == OpKind::kForward || op.kind == OpKind::kForwardTape;
-    if (forward && op.phase == Phase::kForward) ++runs[{op.path, op.micro_batch}].first;
+    if (forward && op.phase == Phase::kForward) ++runs[{op.path, op.micro_batch, op.chunk}].first;
     if (op.kind == OpKind::kForwardTape && !op.out.empty()) tapes[op.out.back()] = &op;
     if (op.kind != OpKind::kBackward) continue;
-    ++runs[{op.path, op.micro_batch}].second;
+    ++runs[{op.path, op.micro_batch, op.chunk}].second;
     const BufferId tape = at(op.in, role.blocks[index(op.block)].outputs.size());
     ++read[tape];
     const auto made = tapes.find(tape);
@@ -270,8 +306,9 @@ void check_backward(const Role& role, Findings& findings) {
   for (const auto& [run, counts] : runs) {
     if (counts.first == 1 && counts.second == 1) continue;
     report(findings, role, nullptr, "missing_backward",
-           run.first + " of micro-batch " + std::to_string(run.second) + " runs forward " +
-               std::to_string(counts.first) + " times, backward " + std::to_string(counts.second));
+           std::get<0>(run) + " of micro-batch " + std::to_string(std::get<1>(run)) +
+               " runs forward " + std::to_string(counts.first) + " times, backward " +
+               std::to_string(counts.second));
   }
   for (const auto& [tape, op] : tapes) {
     if (read[tape] != 1) report(findings, role, op, "missing_backward", "its tape is not read");

@@ -106,7 +106,15 @@ std::int32_t kernels_of(PrimKind kind, bool backward) {
       return 12;
     case PrimKind::kUnpermute:
     case PrimKind::kPermute:
+    case PrimKind::kSelectRows:
+    case PrimKind::kSpreadRows:
+    case PrimKind::kSelectSort:
       return 6;
+    case PrimKind::kZLoss:
+      return backward ? 4 : 8;
+    case PrimKind::kPackHeads:
+    case PrimKind::kUnpackSequence:
+      return 3;
     case PrimKind::kCrossEntropy:
       return backward ? 6 : 10;
     default:
@@ -134,6 +142,12 @@ void forward_of(const Block& block, const Prim& prim, std::vector<Work>& out) {
       out.push_back(memory_work(dtype, sum(y.bytes() * 2, value(block, prim.in[0]).bytes()), 1));
       return;
     }
+    case PrimKind::kSelectRows: {  // reads a row for each row written
+      const SizeExpr rows = value(block, prim.out[0]).bytes() * 2;
+      const SizeExpr all = sum(rows, value(block, prim.in[1]).bytes());
+      out.push_back(memory_work(dtype, all, kernels_of(prim.kind, false)));
+      return;
+    }
     default: {
       const SizeExpr read = total_bytes(block, prim.in, {});
       const SizeExpr all = total_bytes(block, prim.out, read);
@@ -153,6 +167,7 @@ void backward_of(const Block& block, const Prim& prim, std::vector<Work>& out) {
       out.push_back(attention_work(block, prim, true));
       return;
     case PrimKind::kSortByExpert:
+    case PrimKind::kSelectSort:
     case PrimKind::kAdd:  // the gradient passes through
       return;
     case PrimKind::kEmbedding:  // reads and writes the rows of the gradient that it touches
@@ -161,6 +176,7 @@ void backward_of(const Block& block, const Prim& prim, std::vector<Work>& out) {
     default: {
       // Reads the output's gradient and what was saved, writes the inputs' gradients.
       SizeExpr bytes = is_loss(prim.kind) ? SizeExpr{} : y.bytes();
+      if (prim.kind == PrimKind::kUnpackSequence) bytes = total_bytes(block, prim.out, {});
       for (ValueId v : saved_by(prim)) bytes = sum(bytes, value(block, v).bytes());
       for (ValueId v : prim.in) {
         if (has_grad(value(block, v))) bytes = sum(bytes, value(block, v).bytes());

@@ -23,8 +23,9 @@ struct Slot {
   std::int32_t parts_due = 0;  // of an exchange that writes it in parts: those not yet posted
 };
 
-// What the step's metrics hold, and a last one that is one only once the whole world is in them.
-enum Metric : std::size_t { kLoss, kBalance, kZ, kSquaredNorm, kWorldCheck, kNumMetrics };
+// The places of kNumMetrics.
+enum Metric : std::size_t { kLoss, kBalance, kZ, kSquaredNorm, kWorldCheck };
+static_assert(kWorldCheck + 1 == kNumMetrics);
 
 // Where a block's parameter stands in the flat storage of one of its op's units.
 struct ParamPlace {
@@ -126,7 +127,7 @@ class ExecutorImpl final : public Executor {
   std::int64_t op_taken_ = 0;        // bytes of the buffers the current op has taken
   std::int64_t workspace_peak_ = 0;  // most that an op of this step needed beside its buffers
   std::int64_t updates_ = 0;         // optimizer steps done
-  bool counted_ = false;             // this step is among them, or was refused
+  bool counted_ = false;             // this step is among them
   bool updated_ = true;
   std::int32_t all_local_experts_ = 0;             // in all parts of an exchange
   double labels_ = 0;                              // of the world, in this step

@@ -162,7 +162,8 @@ bool ExecutorImpl::finite_norm(const Op& op) {
     throw std::runtime_error("the metrics were not reduced");
   }
   std::copy(sums, sums + kNumMetrics, result_sums_.begin());
-  return std::isfinite(sums[kSquaredNorm]);
+  updated_ = std::isfinite(sums[kSquaredNorm]);
+  return updated_;
 }
 
 // bias += speed * sign(mean load - load), as in Wang et al. 2024 (2408.15664).
@@ -183,10 +184,9 @@ void ExecutorImpl::update_bias(const Op& op) {
 }
 
 void ExecutorImpl::optimizer_step(const Op& op) {
-  updated_ = finite_norm(op);
-  if (updated_ && !counted_) ++updates_;
+  if (!finite_norm(op)) return;
+  if (!counted_) ++updates_;
   counted_ = true;
-  if (!updated_) return;
   const double norm = std::sqrt(result_sums_[kSquaredNorm]);
   const Unit& u = unit(op.unit);
   const AdamW& a = options_.optimizer;

@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "engine/torch/compat.h"
@@ -87,7 +88,8 @@ class Forward {
     for (ValueId v : step.release) values_[at_index(v)].reset();
   }
 
-  // Rows that depend on data are the rows of an operand of the same size.
+  // Rows that depend on data are the rows of an operand of the same size; those that kSelectSort
+  // finds are what the context says.
   at::Tensor empty_value(const Prim& prim, ValueId id, at::Device device) const {
     const Value& value = block_.values[at_index(id)];
     std::int64_t rows = value.rows.is_constant() ? value.rows.c0 : -1;
@@ -95,6 +97,10 @@ class Forward {
       if (rows < 0 && block_.values[at_index(v)].rows == value.rows) {
         rows = values_[at_index(v)].size(0);
       }
+    }
+    if (rows < 0 && prim.kind == PrimKind::kSelectSort) {
+      const std::vector<std::int64_t>& experts = args_.context->expert_rows;
+      rows = std::accumulate(experts.begin(), experts.end(), std::int64_t{0});
     }
     CHECK(rows >= 0, block_.name + ": rows of " + value.name + " follow from no operand");
     return at::empty({rows, value.cols}, options_of(value.dtype, device));
@@ -223,7 +229,7 @@ class Backward {
     return empty_like(prim.in[at_index(operand)], &prim);
   }
 
-  // Rows that depend on data are the rows of the gradient that came in, or of a kept input.
+  // Rows that depend on data are the rows of the gradient that came in, or of a kept value.
   at::Tensor empty_like(ValueId id, const Prim* prim = nullptr) const {
     const Value& value = block_.values[at_index(id)];
     std::int64_t rows = value.rows.is_constant() ? value.rows.c0 : -1;
@@ -234,6 +240,7 @@ class Backward {
         }
       }
     }
+    if (rows < 0 && values_[at_index(id)].defined()) rows = values_[at_index(id)].size(0);
     if (rows < 0) rows = rows_of_input(id);
     CHECK(rows >= 0, block_.name + ": rows of " + value.name + " follow from no gradient");
     return at::empty({rows, value.cols}, options_of(value.dtype, device_));

@@ -11,6 +11,8 @@
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sum.h>
 
+#include <algorithm>
+
 #include "engine/torch/compat.h"
 #include "engine/torch/metered_allocator.h"
 #include "engine/torch/primitives_bodies.h"
@@ -41,6 +43,14 @@ constexpr Row kTable[] = {
     {PrimKind::kUnpermute, {unpermute_forward, unpermute_backward}},
     {PrimKind::kBalanceLoss, {balance_loss_forward, balance_loss_backward}},
     {PrimKind::kCrossEntropy, {cross_entropy_forward, cross_entropy_backward}},
+    {PrimKind::kZLoss, {z_loss_forward, z_loss_backward}},
+    {PrimKind::kSelectSort, {select_sort_forward, nullptr}},
+    {PrimKind::kSelectRows, {select_rows_forward, select_rows_backward}},
+    {PrimKind::kSpreadRows, {spread_rows_forward, spread_rows_backward}},
+    {PrimKind::kPackHeads, {pack_heads_forward, pack_heads_backward}},
+    {PrimKind::kUnpackSequence, {unpack_sequence_forward, unpack_sequence_backward}},
+    {PrimKind::kPackSequence, {pack_sequence_forward, pack_sequence_backward}},
+    {PrimKind::kUnpackHeads, {unpack_heads_forward, unpack_heads_backward}},
 };
 
 }  // namespace
@@ -77,6 +87,14 @@ at::Tensor carve(const at::Tensor& flat, at::IntArrayRef shape) {
   std::int64_t count = 1;
   for (std::int64_t extent : shape) count *= extent;
   return flat.narrow(0, 0, count).view(shape);
+}
+
+ValidRows::ValidRows(const Prim& prim, const BlockContext& context, std::int64_t rows)
+    : sequence(prim.sequence_tokens > 0 ? prim.sequence_tokens : rows / prim.sequences),
+      valid(sequence) {
+  CHECK(rows % sequence == 0, "the rows are not whole parts of sequences");
+  if (prim.valid_tokens == 0) return;
+  valid = std::clamp<std::int64_t>(prim.valid_tokens - context.first_position, 0, sequence);
 }
 
 void mm_to(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {

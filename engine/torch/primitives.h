@@ -16,17 +16,18 @@ namespace orrery::engine {
 
 // What a block needs at run time beside tensors.
 struct BlockContext {
-  // Lengths of the documents of each sequence, in row order. Attention and positions stay inside a
-  // document. All rows that rope and attention see are covered.
+  // Lengths of the documents of each whole sequence, in row order, padding included. Attention and
+  // positions stay inside a document. All rows that rope and attention see are covered.
   std::vector<std::vector<std::int64_t>> documents;
-  // Rows each local expert received, in expert order; they sum to the rows (kGroupedLinear).
+  // Where in each sequence this rank's rows begin: not 0 where ranks share a sequence.
+  std::int64_t first_position = 0;
+  // The global number of the first local expert (kSelectSort).
+  std::int64_t first_expert = 0;
+  // Rows of each local expert, in expert order; they sum to the rows (kGroupedLinear, kSelectSort).
   std::vector<std::int64_t> expert_rows;
   // [source peer][local expert] rows received (kToExpertMajor, kToSourceMajor).
   std::vector<std::vector<std::int64_t>> received;
-  // Position, in each sequence, of this rank's first row (ranks may share sequences).
-  std::int64_t first_position = 0;
-  std::int64_t first_expert = 0;  // global id of this rank's first expert
-  double loss_scale = 1;          // one over the labels of the world in this step (kCrossEntropy)
+  double loss_scale = 1;  // one over the labels of the world in this step (kCrossEntropy)
 };
 
 struct ForwardCall {

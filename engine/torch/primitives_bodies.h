@@ -37,8 +37,23 @@ void to_source_major_forward(ForwardCall& call);
 void to_source_major_backward(BackwardCall& call);
 void unpermute_forward(ForwardCall& call);
 void unpermute_backward(BackwardCall& call);
+void select_sort_forward(ForwardCall& call);
+void select_rows_forward(ForwardCall& call);
+void select_rows_backward(BackwardCall& call);
+void spread_rows_forward(ForwardCall& call);
+void spread_rows_backward(BackwardCall& call);
+void pack_heads_forward(ForwardCall& call);
+void pack_heads_backward(BackwardCall& call);
+void unpack_sequence_forward(ForwardCall& call);
+void unpack_sequence_backward(BackwardCall& call);
+void pack_sequence_forward(ForwardCall& call);
+void pack_sequence_backward(BackwardCall& call);
+void unpack_heads_forward(ForwardCall& call);
+void unpack_heads_backward(BackwardCall& call);
 void balance_loss_forward(ForwardCall& call);
 void balance_loss_backward(BackwardCall& call);
+void z_loss_forward(ForwardCall& call);
+void z_loss_backward(BackwardCall& call);
 void cross_entropy_forward(ForwardCall& call);
 void cross_entropy_backward(BackwardCall& call);
 
@@ -48,6 +63,14 @@ at::Tensor scratch(const at::Tensor& like, at::IntArrayRef shape, at::ScalarType
 at::ScalarType stat_type(const at::Tensor& x);
 // Rows of a slice of operand `id`; see slice_rows() of core.
 std::int64_t slice_of(const Block& block, ValueId id);
+// token[row] = order[row] / k.
+at::Tensor tokens_of(const at::Tensor& order, std::int64_t k);
+// Rows of one sequence among `rows` rows of a routing primitive, and how many of them count: those
+// beyond valid_tokens of the whole sequence are padding. They come last.
+struct ValidRows {
+  std::int64_t sequence, valid;
+  ValidRows(const Prim& prim, const BlockContext& context, std::int64_t rows);
+};
 // The first elements of a flat buffer as a contiguous tensor of `shape`.
 at::Tensor carve(const at::Tensor& flat, at::IntArrayRef shape);
 

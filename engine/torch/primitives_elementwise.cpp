@@ -21,31 +21,42 @@ void mean_to(at::Tensor out, const at::Tensor& a) {
   at::mean_out(out, a, {-1}, true);
 }
 
-// Positions of the rows begin..begin+count: they restart at each document.
+// Positions of the rows, which restart at each document: of whole sequences, or of the rows
+// [first, first + rows) of each where ranks share a sequence.
 class Positions {
  public:
-  explicit Positions(const BlockContext& context) {
+  Positions(const BlockContext& context, std::int64_t rows) {
     for (const auto& sequence : context.documents) {
-      lengths_.insert(lengths_.end(), sequence.begin(), sequence.end());
+      if (rows == 0) {
+        for (std::int64_t length : sequence) spans_.push_back({0, length});
+        continue;
+      }
+      const std::int64_t first = context.first_position, end = first + rows;
+      std::int64_t start = 0;
+      for (std::int64_t length : sequence) {
+        const std::int64_t low = std::max(start, first), high = std::min(start + length, end);
+        if (high > low) spans_.push_back({low - start, high - start});
+        start += length;
+      }
+      CHECK(start >= end, "the documents do not cover the rows");
     }
   }
   // Fills `out` with the next positions; rows are asked for in order.
   template <class T>
   void next(T* out, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
-      while (document_ < lengths_.size() && position_ == lengths_[document_]) {
-        ++document_;
-        position_ = 0;
-      }
-      CHECK(document_ < lengths_.size(), "the documents do not cover the rows");
-      out[i] = static_cast<T>(position_++);
+      while (span_ < spans_.size() && spans_[span_].next == spans_[span_].end) ++span_;
+      CHECK(span_ < spans_.size(), "the documents do not cover the rows");
+      out[i] = static_cast<T>(spans_[span_].next++);
     }
   }
 
  private:
-  std::vector<std::int64_t> lengths_;
-  std::size_t document_ = 0;
-  std::int64_t position_ = 0;
+  struct Span {
+    std::int64_t next, end;  // positions in one document
+  };
+  std::vector<Span> spans_;
+  std::size_t span_ = 0;
 };
 
 at::Tensor host_empty(std::int64_t count, at::ScalarType dtype) {
@@ -77,7 +88,7 @@ void rotate(const BlockContext& context, const Prim& prim, const at::Tensor& x, 
   const at::Tensor cosine = scratch(x, {step * half}, stat);
   const at::Tensor frequency = inverse_frequencies(half, prim.scalar, x, stat);
   const at::Tensor host = host_empty(step, stat);
-  Positions positions(context);
+  Positions positions(context, prim.sequence_tokens);
   for_slices(x.size(0), step, [&](std::int64_t begin, std::int64_t n) {
     if (stat == at::kDouble) {
       positions.next(host.data_ptr<double>(), n);

@@ -32,14 +32,6 @@ struct Inverse {
   }
 };
 
-// token[row] = order[row] / k.
-at::Tensor tokens_of(const at::Tensor& order, std::int64_t k) {
-  at::Tensor out = scratch(order, {order.numel()}, at::kLong);
-  out.copy_(order.view(-1));
-  out.div_(k, "floor");
-  return out;
-}
-
 // y[token] = sum over slots of weight * row; weights undefined: one.
 void combine(const at::Tensor& rows, const at::Tensor& weights, const at::Tensor& order,
              const at::Tensor& y, std::int64_t k, std::int64_t step) {
@@ -98,6 +90,13 @@ void to_source_major(const BlockContext& context, const at::Tensor& x, const at:
 }
 
 }  // namespace
+
+at::Tensor tokens_of(const at::Tensor& order, std::int64_t k) {
+  at::Tensor out = scratch(order, {order.numel()}, at::kLong);
+  out.copy_(order.view(-1));
+  out.div_(k, "floor");
+  return out;
+}
 
 void permute_forward(ForwardCall& call) {
   select_rows_to(call.out[0], call.in[0], tokens_of(call.in[1], call.prim.top_k));

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "core/configs.h"
 
 namespace orrery {
@@ -19,7 +21,8 @@ TEST(Model, CountsEqualThePublishedOnes) {
                              {"qwen3-8b", 8190735360, 8190735360},
                              {"qwen3-32b", 32762123264, 32762123264},
                              {"qwen3-30b-a3b", 30532122624, 3353032704},
-                             {"qwen3-235b-a22b", 235093634560, 22190763520}}) {
+                             {"qwen3-235b-a22b", 235093634560, 22190763520},
+                             {"dots.llm1", 142774373888, 14016581120}}) {
     const Result<Model> model = load_model(p.name);
     ASSERT_TRUE(model.ok()) << model.error().text();
     EXPECT_EQ(model.value().name, p.name);
@@ -30,6 +33,25 @@ TEST(Model, CountsEqualThePublishedOnes) {
   EXPECT_NEAR(static_cast<double>(parameter_count(small)), 10.6e6, 0.1e6);
   EXPECT_NEAR(static_cast<double>(parameter_count(load_model("qwen3-dense-5m").value())), 5e6,
               0.1e6);
+  const Model dots = load_model("dots1-10m").value();
+  EXPECT_NEAR(static_cast<double>(parameter_count(dots)), 10.5e6, 0.1e6);
+}
+
+// dots.llm1 by hand: 61 sparse layers of 128 routed and 2 shared experts behind one dense layer.
+TEST(Model, SharedExpertsAndTheDenseLayerCount) {
+  const Model m = load_model("dots.llm1").value();
+  const std::int64_t ends = 2 * 152064LL * 4096 + 4096;
+  const std::int64_t attention = 4 * 4096LL * 32 * 128 + 2 * 128 + 2 * 4096;
+  const std::int64_t expert = 3 * 4096LL * 1408, router = 128 * 4096LL;
+  const std::int64_t shape = ends + 62 * attention + 3 * 4096LL * 10944;
+  EXPECT_EQ(parameter_count(m), shape + 61 * (130 * expert + router));
+  EXPECT_EQ(active_parameter_count(m), shape + 61 * (8 * expert + router));
+  // Megatron's convention: norms and the router left out, one of the two ends.
+  const std::int64_t products =
+      62 * 4 * 4096LL * 32 * 128 + 3 * 4096LL * 10944 + 61 * 8 * expert + 152064LL * 4096;
+  const double square = 12.0 * 62 * 32 * 128 * 1000;
+  EXPECT_NEAR(training_flops_per_token(m, 1000) / (6.0 * static_cast<double>(products) + square), 1,
+              1e-12);
 }
 
 // Figures that the published throughput tables imply, at 4,096 tokens.
@@ -145,6 +167,74 @@ TEST(Model, WhatCannotBeHonouredIsAnErrorThatNamesTheKey) {
   EXPECT_FALSE(parse(huge).ok());
 }
 
+TEST(Model, ReadsTheRouterOfDots) {
+  const Model m = load_model("dots1-10m").value();
+  EXPECT_EQ(m.moe_layer, (std::vector<bool>{false, true, true, true, true, true}));
+  EXPECT_TRUE(m.sigmoid_router && m.router_bias && m.norm_topk);
+  EXPECT_EQ(std::tie(m.experts, m.top_k, m.expert_groups, m.top_groups, m.shared_ffn),
+            std::make_tuple(16, 4, 4, 2, 128));
+  EXPECT_EQ(m.routed_scale, 2.5);
+  const Model big = load_model("dots.llm1").value();
+  EXPECT_EQ(big.shared_ffn, 2 * 1408);
+  EXPECT_EQ(big.balance_coefficient, 0);  // loss-free: by the bias
+  // Without sparse layers it is the dense network that it would be.
+  Json json = config("dots1-10m");
+  json.set("first_k_dense_replace", 6);
+  const Model dense = parse(json).value();
+  EXPECT_FALSE(dense.is_moe() || dense.router_bias || dense.sigmoid_router);
+  EXPECT_EQ(parse(to_json(dense)).value(), dense);
+}
+
+TEST(Model, WhatDotsCannotHonourIsAnErrorThatNamesTheKey) {
+  const std::vector<std::pair<const char*, Json>> cases = {
+      {"sliding_window", 4096},
+      {"layer_types", Json::array().push("full_attention").push("sliding_attention")},
+      {"use_sliding_window", true},
+      {"scoring_func", "softmax"},
+      {"topk_method", "greedy"},
+      {"moe_layer_freq", 2},
+      {"n_group", 3},
+      {"n_group", 16},  // one expert each
+      {"topk_group", 5},
+      {"n_group", 0},
+      {"num_experts_per_tok", 17},
+      {"n_routed_experts", Json()},
+      {"routed_scaling_factor", -1},
+      {"n_shared_experts", -1},
+      {"num_nextn_predict_layers", 1},
+      {"attention_bias", true}};
+  for (const auto& [key, value] : cases) {
+    Json json = config("dots1-10m");
+    json.set(key, value).set("max_window_layers", 3);
+    const Result<Model> model = parse(json);
+    ASSERT_FALSE(model.ok()) << key << " " << value.dump(-1);
+    EXPECT_NE(model.error().text().find("m.json:/" + std::string(key)), std::string::npos)
+        << model.error().text();
+  }
+  // As many picks as the best groups have experts, and one more.
+  Json json = config("dots1-10m");
+  EXPECT_TRUE(parse(json.set("num_experts_per_tok", 8)).ok());
+  EXPECT_FALSE(parse(json.set("num_experts_per_tok", 9)).ok());
+  // A window that starts after the last layer is none; without the key the family's own default
+  // has one from layer 62 on.
+  json = config("dots1-10m");
+  EXPECT_TRUE(parse(json.set("sliding_window", 4096).set("max_window_layers", 6)).ok());
+  Json absent = Json::object();
+  const Json original = config("dots1-10m");
+  for (const auto& [key, value] : original.members()) {
+    if (key != "sliding_window") absent.set(key, value);
+  }
+  EXPECT_TRUE(parse(absent).ok());
+  EXPECT_FALSE(parse(absent.set("num_hidden_layers", 63)).ok());
+}
+
+TEST(Model, OtherFamiliesTakeNoSharedExperts) {
+  for (const char* name : {"qwen3-8b", "qwen3-moe-10m"}) {
+    Json json = config(name);
+    EXPECT_FALSE(parse(json.set("n_shared_experts", 1)).ok()) << name;
+  }
+}
+
 TEST(Model, ReportsAllProblemsAtOnce) {
   Json json = config("qwen3-30b-a3b");
   json.set("attention_bias", true).set("vocab_size", -1).set("hidden_act", "relu");
@@ -157,7 +247,7 @@ TEST(Model, UnknownFamilyAndNameNameTheNearest) {
   json.set("model_type", "qwen3_mo");
   EXPECT_NE(parse(json).error().text().find("did you mean 'qwen3_moe'"), std::string::npos);
   json.set("model_type", "mamba");
-  EXPECT_NE(parse(json).error().text().find("known: qwen3, qwen3_moe"), std::string::npos);
+  EXPECT_NE(parse(json).error().text().find("known: qwen3, qwen3_moe, dots1"), std::string::npos);
   const Result<Model> name = load_model("qwen3-8");
   ASSERT_FALSE(name.ok());
   EXPECT_EQ(name.error().code, ErrorCode::kInvalid);

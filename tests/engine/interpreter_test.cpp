@@ -62,7 +62,7 @@ TEST(Interpreter, AbsentGradientsAreZero) {
 }
 
 TEST(Interpreter, LossIsARootWhoseGradientIsOne) {
-  for (const std::string name : {"head_block", "balance_loss", "cross_entropy"}) {
+  for (const std::string name : {"head_block", "balance_loss", "cross_entropy", "z_loss"}) {
     const Case c = make_case(name, DType::kFloat64, 6);
     const auto outputs = outputs_of(c);
     const BackwardResult implicit = run_both(c, {at::Tensor()});

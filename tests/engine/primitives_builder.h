@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <random>
 #include <string>
 #include <utility>
@@ -15,6 +16,7 @@ namespace orrery::engine {
 struct Sizes {
   std::int64_t sequences, sequence_tokens, hidden, heads, kv_heads, head_dim, ffn, vocab, experts,
       top_k, peers, local_experts, chunk;
+  std::int64_t sp = 1, groups = 1;  // ranks of a sequence, of which sequence_tokens is one's part
   std::int64_t tokens() const { return sequences * sequence_tokens; }
 };
 
@@ -23,6 +25,7 @@ class Builder {
   Builder(const Sizes& sizes, DType dtype, std::uint64_t seed, bool one_document)
       : z(sizes), dtype_(dtype), stat_(stat_dtype(dtype)), rng_(seed) {
     for (std::int64_t s = 0; s < z.sequences; ++s) draw_documents(one_document);
+    c.context.first_position = pick(0, z.sp - 1) * z.sequence_tokens;
     c.context.received.assign(static_cast<std::size_t>(z.peers), {});
     c.context.expert_rows.assign(static_cast<std::size_t>(z.local_experts), 0);
     for (auto& peer : c.context.received) {
@@ -42,6 +45,15 @@ class Builder {
     return std::uniform_int_distribution<std::int64_t>(low, high)(rng_);
   }
   SizeExpr tokens() const { return SizeExpr::constant(z.tokens()); }
+  SizeExpr whole_rows() const { return tokens() * z.sp; }        // of the ranks of a sequence
+  SizeExpr gathered_rows() const { return tokens() * z.peers; }  // of the ranks of an expert group
+  // Says how many rows each local expert has.
+  void route(std::vector<std::int64_t> expert_rows) {
+    routed_ = 0;
+    for (std::int64_t rows : expert_rows) routed_ += rows;
+    c.context.expert_rows = std::move(expert_rows);
+    c.values = {routed_};
+  }
   static SizeExpr routed() { return {0, 1, VarScope::kRoute, RouteVars::rows()}; }
   std::int64_t count(const SizeExpr& rows) const { return rows.eval(c.values, c.base); }
 
@@ -190,7 +202,7 @@ class Builder {
   }
   void draw_documents(bool one) {
     std::vector<std::int64_t> lengths;
-    std::int64_t left = z.sequence_tokens;
+    std::int64_t left = z.sequence_tokens * z.sp;
     while (left > 0) {
       lengths.push_back(one ? left : pick(1, left));
       left -= lengths.back();
@@ -202,5 +214,14 @@ class Builder {
   std::mt19937_64 rng_;
   std::int64_t routed_ = 0;
 };
+
+using Maker = std::vector<ValueId> (*)(Builder&);
+
+// Cases of what ranks that share sequences or experts do; see makers() for the others.
+const std::map<std::string, Maker>& parallel_makers();
+// Changes the sizes to what such a case asks for.
+void fit_sizes(const std::string& name, Sizes& sizes);
+// k different experts of `experts` for each of `rows` tokens.
+Matrix random_ids(Builder& b, std::int64_t rows);
 
 }  // namespace orrery::engine

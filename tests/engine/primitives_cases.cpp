@@ -9,19 +9,6 @@
 namespace orrery::engine {
 namespace {
 
-Matrix random_ids(Builder& b) {
-  Matrix ids(b.z.tokens(), b.z.top_k);
-  for (std::int64_t t = 0; t < ids.rows; ++t) {
-    std::vector<std::int64_t> experts;
-    for (std::int64_t e = 0; e < b.z.experts; ++e) experts.push_back(e);
-    std::shuffle(experts.begin(), experts.end(), b.rng());
-    for (std::int64_t i = 0; i < ids.cols; ++i) {
-      ids.at(t, i) = static_cast<double>(experts[static_cast<std::size_t>(i)]);
-    }
-  }
-  return ids;
-}
-
 Matrix random_order(Builder& b) {
   Matrix order(b.z.tokens() * b.z.top_k, 1);
   for (std::size_t i = 0; i < order.data.size(); ++i) order.data[i] = static_cast<double>(i);
@@ -29,11 +16,9 @@ Matrix random_order(Builder& b) {
   return order;
 }
 
-using Maker = std::vector<ValueId> (*)(Builder&);
-
 std::vector<ValueId> replay(Builder& b) {
   const ValueId logits = b.input("logits", b.tokens(), b.z.experts);
-  const ValueId ids = b.given("ids", b.tokens(), random_ids(b), DType::kInt64);
+  const ValueId ids = b.given("ids", b.tokens(), random_ids(b, b.z.tokens()), DType::kInt64);
   Block& block = b.c.block;
   const DType dtype = block.values[0].dtype;
   const std::vector<ValueId> out = {
@@ -182,7 +167,7 @@ std::vector<ValueId> top_k_plain(Builder& b) {
 }
 
 std::vector<ValueId> sort(Builder& b) {
-  return b.sort(b.given("ids", b.tokens(), random_ids(b), DType::kInt64));
+  return b.sort(b.given("ids", b.tokens(), random_ids(b, b.z.tokens()), DType::kInt64));
 }
 
 std::vector<ValueId> permute(Builder& b) {
@@ -248,16 +233,35 @@ const std::map<std::string, Maker>& makers() {
       {"head_block", head_block},
       {"random_block", random_block},
   };
-  return kMakers;
+  static const std::map<std::string, Maker> kAll = [] {
+    std::map<std::string, Maker> all = kMakers;
+    all.insert(parallel_makers().begin(), parallel_makers().end());
+    return all;
+  }();
+  return kAll;
 }
 
-Case make(const std::string& name, const Sizes& sizes, DType dtype, std::uint64_t seed, bool one) {
+Case make(const std::string& name, Sizes sizes, DType dtype, std::uint64_t seed, bool one) {
+  fit_sizes(name, sizes);
   Builder b(sizes, dtype, seed, one);
   std::vector<ValueId> outputs = makers().at(name)(b);
   return b.finish(name, std::move(outputs));
 }
 
 }  // namespace
+
+Matrix random_ids(Builder& b, std::int64_t rows) {
+  Matrix ids(rows, b.z.top_k);
+  for (std::int64_t t = 0; t < ids.rows; ++t) {
+    std::vector<std::int64_t> experts;
+    for (std::int64_t e = 0; e < b.z.experts; ++e) experts.push_back(e);
+    std::shuffle(experts.begin(), experts.end(), b.rng());
+    for (std::int64_t i = 0; i < ids.cols; ++i) {
+      ids.at(t, i) = static_cast<double>(experts[static_cast<std::size_t>(i)]);
+    }
+  }
+  return ids;
+}
 
 std::vector<std::string> case_names() {
   std::vector<std::string> names;
@@ -306,8 +310,9 @@ Case make_contract_case(const std::string& name, DType dtype, std::uint64_t seed
 }
 
 std::vector<std::string> wide_case_names() {
-  return {"embedding", "rms_norm",    "rope",          "swiglu",
-          "permute",   "merge_block", "cross_entropy", "linear"};
+  return {"embedding",         "rms_norm",      "rope",   "swiglu",      "permute",
+          "merge_block",       "cross_entropy", "linear", "select_rows", "spread_rows",
+          "pack_heads_shared", "z_loss"};
 }
 
 Case make_wide_case(const std::string& name, DType dtype) {
@@ -318,11 +323,12 @@ Case make_wide_case(const std::string& name, DType dtype) {
   z.kv_heads = 1;
   z.heads = 125;
   z.head_dim = 64;
+  if (name == "pack_heads_shared") z.head_dim = 8000;
   z.ffn = 8000;
   z.vocab = name == "embedding" ? 30 : 8000;
-  z.experts = 4;
+  z.experts = name == "z_loss" ? 8000 : 4;
   z.top_k = 2;
-  z.peers = 1;
+  z.peers = name == "select_rows" || name == "spread_rows" ? 3 : 1;
   z.local_experts = 1;
   return make(name, z, dtype, 1, false);
 }

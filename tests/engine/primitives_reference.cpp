@@ -7,20 +7,10 @@
 #include <numeric>
 
 #include "engine/torch/compat.h"
+#include "tests/engine/primitives_reference_kinds.h"
 
 namespace orrery::engine {
 namespace {
-
-using Matrices = std::vector<Matrix>;
-
-struct Site {
-  const Prim& prim;
-  const BlockContext& context;
-};
-
-std::int64_t whole(double x) {
-  return static_cast<std::int64_t>(x);
-}
 
 // For each row: index of the first row of its document.
 std::vector<std::int64_t> document_starts(const BlockContext& context) {
@@ -32,6 +22,12 @@ std::vector<std::int64_t> document_starts(const BlockContext& context) {
     }
   }
   return starts;
+}
+
+// Rows of a whole sequence.
+std::int64_t whole_sequence(const BlockContext& context) {
+  const auto& first = context.documents.at(0);
+  return std::accumulate(first.begin(), first.end(), std::int64_t{0});
 }
 
 Matrix embedding(const Matrix& ids, const Matrix& w) {
@@ -81,10 +77,14 @@ Matrix grouped_linear(const Site& s, std::int64_t cols, const Matrix& x, const M
 Matrix rope(const Site& s, const Matrix& x) {
   const Prim& p = s.prim;
   const std::vector<std::int64_t> starts = document_starts(s.context);
-  const std::int64_t half = p.head_dim / 2;
+  const std::int64_t half = p.head_dim / 2, local = p.sequence_tokens;
   Matrix y(x.rows, x.cols);
   for (std::int64_t t = 0; t < x.rows; ++t) {
-    const auto position = static_cast<double>(t - starts[static_cast<std::size_t>(t)]);
+    // The row of the whole sequences that row t is.
+    const std::int64_t row =
+        local == 0 ? t
+                   : t / local * whole_sequence(s.context) + s.context.first_position + t % local;
+    const auto position = static_cast<double>(row - starts[static_cast<std::size_t>(row)]);
     for (std::int64_t h = 0; h < x.cols; h += p.head_dim) {
       for (std::int64_t i = 0; i < half; ++i) {
         const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(p.head_dim);
@@ -123,57 +123,6 @@ Matrix attention(const Site& s, const Matrix& q, const Matrix& k, const Matrix& 
     }
   }
   return o;
-}
-
-std::vector<double> softmax(const Matrix& logits, std::int64_t t) {
-  std::vector<double> p;
-  double sum = 0;
-  for (std::int64_t e = 0; e < logits.cols; ++e) p.push_back(std::exp(logits.at(t, e)));
-  for (double x : p) sum += x;
-  for (double& x : p) x /= sum;
-  return p;
-}
-
-// Outputs of kTopK; `given` replaces the choice (kTopKReplay).
-Matrices top_k(const Site& s, const Matrix& logits, const Matrix* given) {
-  const Prim& p = s.prim;
-  Matrix weights(logits.rows, p.top_k), sums(p.sequences, p.experts), ids(logits.rows, p.top_k),
-      counts(p.sequences, p.experts);
-  for (std::int64_t t = 0; t < logits.rows; ++t) {
-    const std::vector<double> prob = softmax(logits, t);
-    const std::int64_t sequence = t / (logits.rows / p.sequences);
-    std::vector<std::int64_t> order(static_cast<std::size_t>(p.experts));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-      return prob[static_cast<std::size_t>(a)] > prob[static_cast<std::size_t>(b)];
-    });
-    double sum = 0;
-    for (std::int64_t i = 0; i < p.top_k; ++i) {
-      const std::int64_t e =
-          given != nullptr ? whole(given->at(t, i)) : order[static_cast<std::size_t>(i)];
-      ids.at(t, i) = static_cast<double>(e);
-      counts.at(sequence, e) += 1;
-      sum += weights.at(t, i) = prob[static_cast<std::size_t>(e)];
-    }
-    for (std::int64_t i = 0; i < p.top_k && p.normalize; ++i) weights.at(t, i) /= sum;
-    for (std::int64_t e = 0; e < p.experts; ++e) {
-      sums.at(sequence, e) += prob[static_cast<std::size_t>(e)];
-    }
-  }
-  return {weights, sums, ids, counts};
-}
-
-Matrices sort_by_expert(const Prim& p, const Matrix& ids) {
-  Matrix order(ids.rows * ids.cols, 1), counts(p.experts, 1);
-  std::int64_t next = 0;
-  for (std::int64_t e = 0; e < p.experts; ++e) {
-    for (std::size_t pair = 0; pair < ids.data.size(); ++pair) {
-      if (whole(ids.data[pair]) != e) continue;
-      order.at(next++, 0) = static_cast<double>(pair);
-      counts.at(e, 0) += 1;
-    }
-  }
-  return {order, counts};
 }
 
 Matrix permute(const Prim& p, const Matrix& x, const Matrix& order) {
@@ -247,7 +196,7 @@ Matrix cross_entropy(const Site& s, const Matrix& logits, const Matrix& labels) 
     const std::int64_t label = whole(labels.at(t, 0));
     if (label == -100) continue;
     y.data[0] -=
-        s.context.loss_scale * std::log(softmax(logits, t)[static_cast<std::size_t>(label)]);
+        s.context.loss_scale * std::log(softmax_row(logits, t)[static_cast<std::size_t>(label)]);
   }
   return y;
 }
@@ -271,15 +220,6 @@ Matrices evaluate(const Site& s, std::int64_t cols, const Matrices& in, const Ma
     case PrimKind::kAdd:
     case PrimKind::kSwiGlu:
       return {elementwise(p.kind, in[0], in[1])};
-    case PrimKind::kTopK:
-      return top_k(s, in[0], nullptr);
-    case PrimKind::kTopKReplay: {
-      Matrices out = top_k(s, in[0], &in[1]);
-      out.resize(2);
-      return out;
-    }
-    case PrimKind::kSortByExpert:
-      return sort_by_expert(p, in[0]);
     case PrimKind::kPermute:
       return {permute(p, in[0], in[1])};
     case PrimKind::kToExpertMajor:
@@ -293,6 +233,19 @@ Matrices evaluate(const Site& s, std::int64_t cols, const Matrices& in, const Ma
       return {balance_loss(p, in[0], in[1])};
     case PrimKind::kCrossEntropy:
       return {cross_entropy(s, in[0], in[1])};
+    case PrimKind::kTopK:
+    case PrimKind::kTopKReplay:
+    case PrimKind::kSortByExpert:
+    case PrimKind::kZLoss:
+    case PrimKind::kSelectSort:
+    case PrimKind::kSelectRows:
+    case PrimKind::kSpreadRows:
+      return evaluate_routing(s, in);
+    case PrimKind::kPackHeads:
+    case PrimKind::kUnpackSequence:
+    case PrimKind::kPackSequence:
+    case PrimKind::kUnpackHeads:
+      return evaluate_sequence(s, in);
   }
   CHECK(false, "unknown primitive");
 }

@@ -109,7 +109,8 @@ TEST_P(Primitives, BackwardEqualsCentralDifferences) {
       ++checked;
     }
   }
-  EXPECT_EQ(checked == 0, GetParam() == "sort");
+  const bool integers = GetParam().find("sort") != std::string::npos;
+  EXPECT_EQ(checked == 0, integers);
 }
 
 // Where a body goes slice by slice: forward as above; backward along one random direction, since
@@ -203,7 +204,7 @@ TEST_P(LowPrecision, IsNearDouble) {
   const double tolerance = dtype == DType::kFloat32 ? 2e-5 : low_tolerance;
   for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
     // Routing by rounded logits may choose otherwise: another function, not a rounding error.
-    if (dtype == DType::kBFloat16 && name == "router_block") continue;
+    if (dtype == DType::kBFloat16 && name.find("router") == 0) continue;
     const auto [low, high] =
         rounded(make_case(name, dtype, seed), make_case(name, DType::kFloat64, seed), dtype);
     expect_near_double(low, high, seed, tolerance);

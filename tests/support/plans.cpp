@@ -95,6 +95,35 @@ Plan plan_of(Model model, const Layout& layout) {
   return plan;
 }
 
+// Heads, sequences and experts that the axis of a shared sequence and the parts divide.
+void draw_mechanisms(Draw& draw, Plan& plan) {
+  Model& m = plan.model;
+  Layout& l = plan.layout;
+  Chunks& c = plan.chunks;
+  const std::int64_t world = l.world();
+  do {
+    l.sp = draw.divisor_of(world);
+  } while (m.heads % l.sp != 0 || (m.kv_heads % l.sp != 0 && l.sp % m.kv_heads != 0) ||
+           l.sp > plan.workload.sequence_tokens);
+  l.dp = world / l.sp;
+  c.domino = draw.between(1, 3);
+  c.gather_layers = draw.between(1, m.layers);
+  if (l.ep > 1 && draw.coin()) {
+    l.dispatcher = "all_gather";
+  } else if (l.ep > 1) {
+    c.exchange_parts = draw.divisor_of(m.experts / l.ep);
+  }
+  MemoryPolicy& p = plan.policy;
+  p.recompute_attention = draw.coin() ? draw.between(0, m.layers) : 0;
+  p.recompute_ffn = draw.coin() ? draw.between(0, m.layers) : 0;
+  if (m.is_moe() && draw.coin()) p.recompute_experts = draw.between(0, m.layers);
+  if (draw.coin()) p.swap_layers = draw.between(0, p.recompute_layers);
+  p.swap_distance = draw.between(1, 3);
+  p.keep_layers = draw.coin() ? draw.between(0, m.layers) : 0;
+  p.host_optimizer = draw.coin();
+  plan.workload.z_loss = m.is_moe() && draw.coin() ? 0.01 : 0;
+}
+
 }  // namespace
 
 std::uint64_t Draw::next() {
@@ -164,6 +193,7 @@ Cluster small_cluster(std::int64_t devices) {
   d.memory = kGiB;
   d.reserved = kMiB;
   d.launch = Seconds(1e-6);
+  d.host_bandwidth = BytesPerSecond(1e10);
   d.gemm = d.grouped = d.attention = {{1e3, 1e9}, {0.1, 0.8}};
   d.memory_eff = {{1e3, 1e8}, {0.2, 0.9}};
   c.tiers.push_back({"near", c.devices_per_node, BytesPerSecond(5e10), Seconds(1e-6)});
@@ -210,6 +240,28 @@ Plan small_moe_plan(std::int64_t world, std::int64_t ep, std::int64_t accumulati
   l.fsdp_e = world / ep;
   l.accumulation = accumulation;
   return plan_of(small_moe_model(), l);
+}
+
+Plan random_mechanism_plan(std::uint64_t seed, std::int64_t largest_world) {
+  Draw draw(seed);
+  Plan plan;
+  plan.model = random_model(draw);
+  plan.model.heads *= draw.between(1, 2);
+  do {
+    plan.layout = random_layout(draw, plan.model);
+  } while (plan.layout.world() > largest_world);
+  plan.workload = random_workload(draw, 1);
+  plan.policy.recompute_layers = draw.between(0, plan.model.layers);
+  draw_mechanisms(draw, plan);
+  const Layout& l = plan.layout;
+  plan.cluster = small_cluster(l.world());
+  plan.workload.global_sequences = l.dp * l.micro_batch * plan.chunks.domino * l.accumulation;
+  const std::int64_t rows = (plan.workload.sequence_tokens + l.sp - 1) / l.sp;
+  plan.chunks.loss_tokens = draw.coin() ? 0 : draw.between(1, l.micro_batch * rows);
+  plan.chunks.attention_query = draw.coin() ? 0 : draw.between(1, plan.workload.sequence_tokens);
+  plan.chunks.prefetch_depth = draw.between(0, 3);
+  seal(plan);
+  return plan;
 }
 
 Plan random_plan(std::uint64_t seed) {

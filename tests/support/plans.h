@@ -44,5 +44,9 @@ Plan small_moe_plan(std::int64_t world = 2, std::int64_t ep = 2, std::int64_t ac
 // tied or not, every factorisation and rank order of 1..16 ranks, micro-batch x accumulation, loss
 // and attention chunks, prefetch depth, recompute, fp32, bf16 and fp64, both balance scopes.
 Plan random_plan(std::uint64_t seed);
+// The same, and every mechanism of the layout drawn together with the others: shared sequences,
+// interleaved micro-batches, exchange parts, both dispatchers, buckets, kept layers, recompute by
+// class, swap, moments on the host, router z loss. `largest_world`: at most 16.
+Plan random_mechanism_plan(std::uint64_t seed, std::int64_t largest_world = 16);
 
 }  // namespace orrery
