@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,10 @@ struct RunOptions {
   double init_std = 0.3;
   std::int32_t skip_op = -1;
   AdamW optimizer = {.lr = 1e-2};
+  // Where a rank runs: fills device and collectives; what it returns lives as long as the executor.
+  std::function<std::shared_ptr<void>(std::int32_t rank, engine::Communicator& communicator,
+                                      engine::ExecutorOptions& options)>
+      place;
 };
 
 struct Run {
