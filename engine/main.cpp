@@ -21,7 +21,7 @@ using orrery::Status;
 
 constexpr const char* kUsage =
     "usage: orrery-engine run PLAN --data FILE_OR_DIR --out RUN.db [--steps N] [--seed S]\n"
-    "                         [--predicted-ns NS] [--no-trace]\n"
+    "                         [--predicted-ns NS] [--no-trace] [--device cpu|cuda|npu]\n"
     "       orrery-engine probe --out CLUSTER.json\n"
     "Each is started by mpirun, one process a rank; `orrery train PLAN` and `orrery doctor\n"
     "--probe` do that. Example: mpirun -np 4 orrery-engine run plan.json --data text --out "
@@ -53,9 +53,9 @@ Result<Arguments> parse(int argc, char** argv) {
       return usage("unexpected argument " + word);
     }
   }
-  const std::map<std::string, int> known = {{"--data", 0},         {"--out", 0},
-                                            {"--steps", 0},        {"--seed", 0},
-                                            {"--predicted-ns", 0}, {"--no-trace", 0}};
+  const std::map<std::string, int> known = {
+      {"--data", 0},         {"--out", 0},      {"--steps", 0}, {"--seed", 0},
+      {"--predicted-ns", 0}, {"--no-trace", 0}, {"--device", 0}};
   for (const auto& [name, value] : a.options) {
     if (known.count(name) == 0) return usage("unknown option " + name);
   }
@@ -101,6 +101,10 @@ Status execute(int argc, char** argv) {
   TRY(run.predicted_ns, number(a, "--predicted-ns", 0));
   run.steps = static_cast<std::int32_t>(steps);
   run.seed = static_cast<std::uint64_t>(seed);
+  if (!text(a, "--device").empty()) run.device = text(a, "--device");
+  if (run.device != "cpu" && run.device != "cuda" && run.device != "npu") {
+    return usage("--device takes cpu, cuda or npu");
+  }
   run.trace = a.options.count("--no-trace") == 0;
   return orrery::engine::run_rank(run);
 }

@@ -15,6 +15,7 @@
 #include "core/quantity.h"
 #include "engine/comm/communicator.h"
 #include "engine/data.h"
+#include "engine/torch/device.h"
 #include "engine/torch/executor.h"
 #include "tracer/recorder.h"
 
@@ -132,9 +133,42 @@ struct Rank {
   Communicator& communicator;
 };
 
+// The device of a rank: of those of its node the one of its local rank, as the launcher says.
+std::int32_t local_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "LOCAL_RANK"}) {
+    const char* text = std::getenv(name);
+    if (text != nullptr) return static_cast<std::int32_t>(std::strtol(text, nullptr, 10));
+  }
+  return 0;
+}
+
+struct Placed {
+  std::shared_ptr<Device> device;  // null: the CPU
+  std::unique_ptr<StreamCommunicator> collectives;
+};
+
+// All ranks call it together.
+Result<Placed> place(const Rank& r) {
+  Placed placed;
+  if (r.arguments.device == "cpu") return placed;
+  const bool cuda = r.arguments.device == "cuda";
+  TRY(placed.device, make_stream_device(cuda ? DeviceKind::kCuda : DeviceKind::kNpu, local_rank()));
+  const auto pairs = lane_groups(r.job.program, r.rank);
+  TRY(placed.collectives,
+      cuda ? make_nccl(pairs, r.communicator) : make_hccl(pairs, r.communicator));
+  return placed;
+}
+
 // An error has ended the run on every rank.
 Status train(const Rank& r, TraceSink& sink) {
   ExecutorOptions options;
+  auto placed = place(r);
+  if (!placed.ok()) {
+    r.communicator.abort(placed.error());
+    return placed.error();
+  }
+  options.device = placed.value().device;
+  options.collectives = placed.value().collectives.get();
   options.optimizer = r.job.plan.workload.optimizer;
   options.seed = r.arguments.seed;
   auto executor = Executor::create(r.job.program, r.rank, r.communicator, sink, options);

@@ -220,6 +220,40 @@ TEST(FakeDeviceTest, TimesOfJobsAreInOrder) {
   }
 }
 
+// On a machine with a GPU: the blocks on it against the CPU. Elsewhere it says that it did not run.
+TEST(CudaDeviceTest, BlocksAgreeWithTheCpu) {
+  auto made = make_stream_device(DeviceKind::kCuda, 0);
+  if (!made.ok()) GTEST_SKIP() << "no CUDA device: " << made.error().problems.at(0).message;
+  const at::NoGradGuard no_grad;
+  Device& device = *made.value();
+  for (const std::string& name : case_names()) {
+    const Case c = make_case(name, DType::kFloat64, 3);
+    const auto params = param_tensors(c);
+    const auto outputs =
+        run_forward(c.block, {input_tensors(c), resolver(c.block, params), &c.context}).value();
+    const auto grads = random_grads(c.block, outputs, 3);
+    const BackwardResult want = run_case(c, grads, at::kCPU);
+    BackwardResult got;
+    const auto posted = device.post(Lane::kCompute, {}, [&]() -> Status {
+      got = run_case(c, grads, device.torch());
+      return Ok{};
+    });
+    ASSERT_TRUE(posted.ok()) << name << posted.error().text();
+    ASSERT_TRUE(device.drain().ok()) << name;
+    const auto compare = [&](const auto& a, const auto& b, const char* what) {
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        if (!b[i].defined() || b[i].numel() == 0) continue;
+        const at::Tensor x = a[i].cpu().to(at::kDouble), y = b[i].to(at::kDouble);
+        const double off = (x - y).abs().max().template item<double>();
+        EXPECT_LE(off, 1e-9 * (1 + y.abs().max().template item<double>())) << name << what << i;
+      }
+    };
+    compare(got.outputs, want.outputs, " output ");
+    compare(got.grads, want.grads, " gradient ");
+    compare(got.param_grads, want.param_grads, " gradient of parameter ");
+  }
+}
+
 TEST(CpuDeviceTest, LanesWaitForEachOther) {
   const auto device = make_cpu_device({Lane::kFsdp, Lane::kEp});
   int value = 0;

