@@ -54,6 +54,16 @@ void FakeStream::reseed(std::uint64_t seed) {
   random_.discard(7);
   manner_ = static_cast<int>(random_() % 4);
   failure_ = nullptr;
+  pause_us_ = 0;
+}
+
+void FakeStream::set_pause(std::int64_t microseconds) {
+  const std::lock_guard lock(mutex_);
+  pause_us_ = microseconds;
+}
+
+FakeStream& FakeStream::of_handle(void* handle) {
+  return *static_cast<Entry*>(static_cast<StreamEntry*>(handle))->stream;
 }
 
 void FakeStream::push(Item item) {
@@ -102,10 +112,10 @@ void FakeStream::synchronize() {
 // and then late, often late by a little, seldom late by much.
 void FakeStream::delay() {
   const std::uint64_t draw = random_();
-  std::int64_t us = 0;
-  if (manner_ == 1 && draw % 8 == 0) us = static_cast<std::int64_t>(draw / 8 % 300);
-  if (manner_ == 2 && draw % 2 == 0) us = static_cast<std::int64_t>(draw / 8 % 60);
-  if (manner_ == 3 && draw % 16 == 0) us = static_cast<std::int64_t>(draw / 16 % 2000);
+  std::int64_t us = pause_us_;
+  if (manner_ == 1 && draw % 8 == 0) us += static_cast<std::int64_t>(draw / 8 % 300);
+  if (manner_ == 2 && draw % 2 == 0) us += static_cast<std::int64_t>(draw / 8 % 60);
+  if (manner_ == 3 && draw % 16 == 0) us += static_cast<std::int64_t>(draw / 16 % 2000);
   if (us == 0) return;
   mutex_.unlock();
   std::this_thread::sleep_for(std::chrono::microseconds(us));

@@ -57,7 +57,11 @@ class FakeStream {
   // Waits for what is enqueued, whatever it threw.
   void drain();
 
+  // Every job from now on begins later by this much, until the next reseed.
+  void set_pause(std::int64_t microseconds);
+
   void* handle() { return &entry_; }
+  static FakeStream& of_handle(void* handle);
 
  private:
   struct Entry : StreamEntry {
@@ -81,7 +85,8 @@ class FakeStream {
   bool stopping_ = false;
   std::exception_ptr failure_;
   std::mt19937_64 random_;
-  int manner_ = 0;      // of delaying: see delay()
+  int manner_ = 0;  // of delaying: see delay()
+  std::int64_t pause_us_ = 0;
   std::thread thread_;  // last: it uses the members above
 };
 

@@ -12,6 +12,7 @@
 #include "core/program/verify.h"
 #include "simulator/simulator.h"
 #include "tests/engine/fake_device.h"
+#include "tests/engine/fake_stream.h"
 #include "tests/parity/cases.h"
 #include "tests/parity/checks.h"
 #include "tests/parity/harness.h"
@@ -143,26 +144,36 @@ TEST_P(DeviceParity, TrainsWhatTheCpuTrainsAndRunsWhatIsSimulated) {
 INSTANTIATE_TEST_SUITE_P(Plans, DeviceParity, testing::ValuesIn(cases()),
                          [](const testing::TestParamInfo<Case>& test) { return test.param.name; });
 
-// The dependencies between lanes of one kind of op on another.
+// A dependency between lanes: of the last op of a kind with `path` in its path, on one of another.
 struct Link {
   OpKind of, on;
+  const char* path;
 };
 
-// The first op of the kind, in the middle of the program, that depends on the other kind.
 std::pair<OpId, std::size_t> find_link(const Role& role, const Link& link) {
-  std::vector<std::pair<OpId, std::size_t>> found;
+  std::pair<OpId, std::size_t> found{-1, 0};
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     const Op& op = role.ops[i];
-    for (std::size_t d = 0; op.kind == link.of && d < op.deps.size(); ++d) {
+    if (op.kind != link.of || op.path.find(link.path) == std::string::npos) continue;
+    for (std::size_t d = 0; d < op.deps.size(); ++d) {
       const Op& dep = role.ops[static_cast<std::size_t>(op.deps[d])];
-      if (dep.kind == link.on && dep.lane != op.lane) found.emplace_back(static_cast<OpId>(i), d);
+      if (dep.kind == link.on && dep.lane != op.lane) found = {static_cast<OpId>(i), d};
     }
   }
-  return found.empty() ? std::pair<OpId, std::size_t>{-1, 0} : found[found.size() / 2];
+  return found;
+}
+
+bool same_training(const Run& run, const Run& cpu) {
+  const auto &a = run.steps[0], &b = cpu.steps[0];
+  return std::abs(a.loss - b.loss) <= 1e-9 * b.loss &&
+         std::abs(a.grad_norm - b.grad_norm) <= 1e-9 * b.grad_norm &&
+         relative_norm(run.updated, cpu.updated) <= 1e-9;
 }
 
 class MissingDependency : public testing::TestWithParam<Link> {};
 
+// The lane that is no longer waited for is slow: with the dependency nothing changes, without it
+// the numbers are wrong, or the device finds memory used too late.
 TEST_P(MissingDependency, IsWrongOrDetected) {
   Model moe = reference::tiny_moe();
   moe.hidden = 64;
@@ -173,41 +184,45 @@ TEST_P(MissingDependency, IsWrongOrDetected) {
   RunOptions options;
   const auto cpu = run_in_process(plan, whole, batch, options);
   ASSERT_TRUE(cpu.ok()) << cpu.error().text();
-
   Program program = whole;
   const auto [id, dep] = find_link(program.roles[0], GetParam());
   ASSERT_GE(id, 0) << "no such dependency";
   Op& op = program.roles[0].ops[static_cast<std::size_t>(id)];
+  const Lane late = program.roles[0].ops[static_cast<std::size_t>(op.deps[dep])].lane;
   op.deps.erase(op.deps.begin() + static_cast<std::ptrdiff_t>(dep));
-  constexpr std::uint64_t kSeeds = 8;
+  constexpr std::uint64_t kSeeds = 3;
   std::uint64_t shown = 0;
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
     place_on_fake(options, seed);
-    const auto run = run_in_process(plan, program, batch, options);
+    const auto on_time = options.place;
+    options.place = [&](std::int32_t rank, engine::Communicator& communicator,
+                        engine::ExecutorOptions& executor) {
+      auto kept = on_time(rank, communicator, executor);
+      engine::test::FakeStream::of_handle(executor.device->stream(late))
+          .set_pause(late == Lane::kCompute ? 100 : 5000);
+      return kept;
+    };
+    const auto right = run_in_process(plan, whole, batch, options);
+    ASSERT_TRUE(right.ok()) << right.error().text();
+    EXPECT_TRUE(same_training(right.value(), cpu.value())) << "with the dependency, seed " << seed;
+    EXPECT_EQ(first_fault(program.world), "");
+    const auto wrong = run_in_process(plan, program, batch, options);
     const std::string fault = first_fault(program.world);
-    if (!run.ok() || !fault.empty()) {
-      ++shown;
-      continue;
-    }
-    const auto &a = run.value().steps[0], &b = cpu.value().steps[0];
-    const bool same = std::abs(a.loss - b.loss) <= 1e-9 * b.loss &&
-                      std::abs(a.grad_norm - b.grad_norm) <= 1e-9 * b.grad_norm &&
-                      relative_norm(run.value().updated, cpu.value().updated) <= 1e-9;
-    shown += same ? 0 : 1;
+    if (!wrong.ok() || !fault.empty() || !same_training(wrong.value(), cpu.value())) ++shown;
   }
-  RecordProperty("shown", static_cast<int>(shown));
-  EXPECT_GE(shown, 1u) << op.path << ": none of " << kSeeds << " seeds";
-  std::printf("[ shown ] %s: %d of %d seeds\n", op.path.c_str(), static_cast<int>(shown),
+  EXPECT_GE(shown, 1u) << op.path;
+  std::printf("[  shown ] %s: %d of %d seeds\n", op.path.c_str(), static_cast<int>(shown),
               static_cast<int>(kSeeds));
 }
 
+// Not every dependency can show: the return of a block to its lane's pool and a host
+// synchronisation order lanes too.
 INSTANTIATE_TEST_SUITE_P(Links, MissingDependency,
-                         testing::Values(Link{OpKind::kForwardTape, OpKind::kAllGather},
-                                         Link{OpKind::kReduceScatter, OpKind::kBackward},
-                                         Link{OpKind::kAccumulate, OpKind::kReduceScatter},
-                                         Link{OpKind::kAllToAllV, OpKind::kForwardTape},
-                                         Link{OpKind::kForwardTape, OpKind::kAllToAllV},
-                                         Link{OpKind::kBackward, OpKind::kAllToAllV}));
+                         testing::Values(Link{OpKind::kForwardTape, OpKind::kAllGather, "layer.0/attn"},
+                                         Link{OpKind::kReduceScatter, OpKind::kBackward, "embed"},
+                                         Link{OpKind::kAccumulate, OpKind::kReduceScatter, ""},
+                                         Link{OpKind::kForwardTape, OpKind::kAllToAllV, "experts"},
+                                         Link{OpKind::kBackward, OpKind::kAllToAllV, "experts"}));
 
 }  // namespace
 }  // namespace orrery::parity
