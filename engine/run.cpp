@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -18,6 +19,8 @@
 #include "engine/torch/device.h"
 #include "engine/torch/executor.h"
 #include "tracer/recorder.h"
+// Last: it restores CHECK, which a header of libtorch redefines.
+#include "engine/torch/compat.h"
 
 namespace orrery::engine {
 namespace {
@@ -153,7 +156,7 @@ Result<Placed> place(const Rank& r) {
   if (r.arguments.device == "cpu") return placed;
   const bool cuda = r.arguments.device == "cuda";
   TRY(placed.device, make_stream_device(cuda ? DeviceKind::kCuda : DeviceKind::kNpu, local_rank()));
-  const auto pairs = lane_groups(r.job.program, r.rank);
+  const auto pairs = channels_of(r.job.program);
   TRY(placed.collectives,
       cuda ? make_nccl(pairs, r.communicator) : make_hccl(pairs, r.communicator));
   return placed;

@@ -148,8 +148,8 @@ class Hccl final : public StreamCommunicator {
  public:
   explicit Hccl(const Functions& functions) : functions_(functions) {}
 
-  Status open(const std::vector<LaneGroup>& pairs, Communicator& host) {
-    for (const LaneGroup& pair : pairs) {
+  Status open(const std::vector<ChannelId>& pairs, Communicator& host) {
+    for (const ChannelId& pair : pairs) {
       Channel& members = host.channel(pair.lane, pair.group);
       const auto root = std::make_unique<RootInfo>();
       Status made = Ok{};
@@ -188,7 +188,7 @@ class Hccl final : public StreamCommunicator {
 
 }  // namespace
 
-Result<std::unique_ptr<StreamCommunicator>> make_hccl(const std::vector<LaneGroup>& pairs,
+Result<std::unique_ptr<StreamCommunicator>> make_hccl(const std::vector<ChannelId>& pairs,
                                                       Communicator& host) {
   TRY(const Functions functions, Functions::load());
   auto hccl = std::make_unique<Hccl>(functions);

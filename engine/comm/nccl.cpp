@@ -169,8 +169,8 @@ class Nccl final : public StreamCommunicator {
  public:
   explicit Nccl(const Functions& functions) : functions_(functions) {}
 
-  Status open(const std::vector<LaneGroup>& pairs, Communicator& host) {
-    for (const LaneGroup& pair : pairs) {
+  Status open(const std::vector<ChannelId>& pairs, Communicator& host) {
+    for (const ChannelId& pair : pairs) {
       Channel& members = host.channel(pair.lane, pair.group);
       UniqueId id = {};
       Status made = Ok{};
@@ -206,7 +206,7 @@ class Nccl final : public StreamCommunicator {
 
 }  // namespace
 
-Result<std::unique_ptr<StreamCommunicator>> make_nccl(const std::vector<LaneGroup>& pairs,
+Result<std::unique_ptr<StreamCommunicator>> make_nccl(const std::vector<ChannelId>& pairs,
                                                       Communicator& host) {
   TRY(const Functions functions, Functions::load());
   auto nccl = std::make_unique<Nccl>(functions);

@@ -29,7 +29,7 @@ Status share_id(Channel& channel, void* id, std::size_t bytes);
 template <class BackEnd>
 class ChannelTable {
  public:
-  void add(LaneGroup pair, std::unique_ptr<BackEnd> channel) {
+  void add(ChannelId pair, std::unique_ptr<BackEnd> channel) {
     rows_.emplace_back(pair, std::move(channel));
   }
   BackEnd& at(Lane lane, std::int32_t group) {
@@ -43,7 +43,7 @@ class ChannelTable {
   auto end() { return rows_.end(); }
 
  private:
-  std::vector<std::pair<LaneGroup, std::unique_ptr<BackEnd>>> rows_;
+  std::vector<std::pair<ChannelId, std::unique_ptr<BackEnd>>> rows_;
 };
 
 }  // namespace orrery::engine

@@ -48,21 +48,14 @@ class StreamCommunicator {
   virtual void abort() = 0;
 };
 
-// A communicator a lane needs. Each costs device memory, so only those of the program are made.
-struct LaneGroup {
-  Lane lane = Lane::kCompute;
-  std::int32_t group = 0;
-};
-// The pairs that the collectives of this rank's role use, each once, in a fixed order.
-std::vector<LaneGroup> lane_groups(const Program& program, std::int32_t rank);
-
-// All ranks call one of these together, with the same pairs, on the device that is current in the
+// Each communicator costs device memory: only those of `pairs` (channels_of) are made. All ranks
+// call one of these together, with the same pairs, on the device that is current in the
 // calling thread. `host` carries the ids between ranks and must outlive nothing: it is only used
 // during the call. Errors: kIo without the library, kRun with the library's words.
 // ORRERY_NCCL_LIBRARY and HCCL_LIBRARY name a library; the defaults are libnccl.so.2, libhccl.so.
-Result<std::unique_ptr<StreamCommunicator>> make_nccl(const std::vector<LaneGroup>& pairs,
+Result<std::unique_ptr<StreamCommunicator>> make_nccl(const std::vector<ChannelId>& pairs,
                                                       Communicator& host);
-Result<std::unique_ptr<StreamCommunicator>> make_hccl(const std::vector<LaneGroup>& pairs,
+Result<std::unique_ptr<StreamCommunicator>> make_hccl(const std::vector<ChannelId>& pairs,
                                                       Communicator& host);
 
 }  // namespace orrery::engine

@@ -132,14 +132,9 @@ int run(bool nccl, const std::string& mode) {
   const std::int32_t world = self.value().size, rank = self.value().rank;
   const std::vector<Group> groups = test::groups_of(world);
   {
-    auto host = make_mpi(groups, world);
+    const std::vector<ChannelId> pairs = all_channels(groups);
+    auto host = make_mpi(groups, pairs, world);
     if (!host.ok()) return 1;
-    std::vector<LaneGroup> pairs;
-    for (const Lane lane : kNetworkLanes) {
-      for (std::size_t g = 0; g < groups.size(); ++g) {
-        pairs.push_back({lane, static_cast<std::int32_t>(g)});
-      }
-    }
     auto device = nccl ? make_nccl(pairs, *host.value()) : make_hccl(pairs, *host.value());
     if (!mode.empty()) return check_error(device, mode == "absent", nccl) == 0 ? 0 : 1;
     if (!device.ok()) {

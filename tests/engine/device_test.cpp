@@ -244,7 +244,7 @@ TEST(CudaDeviceTest, BlocksAgreeWithTheCpu) {
       for (std::size_t i = 0; i < a.size(); ++i) {
         if (!b[i].defined() || b[i].numel() == 0) continue;
         const at::Tensor x = a[i].cpu().to(at::kDouble), y = b[i].to(at::kDouble);
-        const double off = (x - y).abs().max().template item<double>();
+        const double off = x.sub(y).abs().max().template item<double>();
         EXPECT_LE(off, 1e-9 * (1 + y.abs().max().template item<double>())) << name << what << i;
       }
     };

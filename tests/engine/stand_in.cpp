@@ -1,6 +1,10 @@
 // See the header.
 #include "tests/engine/stand_in.h"
 
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
+#include <mpi.h>
+
 #include <atomic>
 #include <bit>
 #include <cstdlib>
@@ -11,6 +15,11 @@
 #include "tests/engine/fake_stream.h"
 
 namespace orrery::engine::test {
+
+struct StandInComm::Handle {
+  MPI_Comm comm = MPI_COMM_NULL;
+};
+
 namespace {
 
 constexpr int kFirstTag = 20000;
@@ -102,7 +111,8 @@ StandInComm* meet(const Meeting& meeting, int size, int rank) {
   MPI_Comm_group(MPI_COMM_WORLD, &world);
   MPI_Group_incl(world, size, members.data(), &group);
   auto comm = std::make_unique<StandInComm>();
-  MPI_Comm_create_group(MPI_COMM_WORLD, group, meeting.tag + 2, &comm->mpi);
+  comm->mpi = new StandInComm::Handle;
+  MPI_Comm_create_group(MPI_COMM_WORLD, group, meeting.tag + 2, &comm->mpi->comm);
   MPI_Group_free(&group);
   MPI_Group_free(&world);
   comm->size = size;
@@ -113,7 +123,8 @@ StandInComm* meet(const Meeting& meeting, int size, int rank) {
 void part(StandInComm* comm) {
   int finalized = 0;
   MPI_Finalized(&finalized);
-  if (finalized == 0) MPI_Comm_free(&comm->mpi);
+  if (finalized == 0) MPI_Comm_free(&comm->mpi->comm);
+  delete comm->mpi;
   delete comm;
 }
 
@@ -136,7 +147,7 @@ void run_all_gather(const StandInComm& comm, const void* send, void* recv, std::
   char* mine = static_cast<char*>(recv) + own * bytes;
   if (bytes > 0 && mine != send) std::memcpy(mine, send, bytes);
   const int count = static_cast<int>(bytes);
-  MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, recv, count, MPI_BYTE, comm.mpi);
+  MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, recv, count, MPI_BYTE, comm.mpi->comm);
 }
 
 // Chunk c starts at member c + 1 and travels upwards; each hop adds its own part and rounds.
@@ -152,7 +163,7 @@ void run_reduce_scatter(const StandInComm& comm, const void* send, void* recv, s
   for (int hop = 1; hop < n; ++hop) {
     MPI_Sendrecv(sum.data(), static_cast<int>(bytes), MPI_BYTE, (comm.rank + 1) % n, kMessageTag,
                  arrived.data(), static_cast<int>(bytes), MPI_BYTE, (comm.rank + n - 1) % n,
-                 kMessageTag, comm.mpi, MPI_STATUS_IGNORE);
+                 kMessageTag, comm.mpi->comm, MPI_STATUS_IGNORE);
     sum.swap(arrived);
     add(part_of(comm.rank - 1 - hop), sum.data(), count, element);
   }
@@ -176,10 +187,12 @@ void run_messages(const StandInComm& comm, const std::vector<Message>& messages)
   for (const Message& m : messages) {
     const int bytes = static_cast<int>(m.bytes);
     if (m.recv != nullptr) {
-      MPI_Irecv(m.recv, bytes, MPI_BYTE, m.peer, kMessageTag, comm.mpi, &requests.emplace_back());
+      MPI_Irecv(m.recv, bytes, MPI_BYTE, m.peer, kMessageTag, comm.mpi->comm,
+                &requests.emplace_back());
     }
     if (m.send != nullptr) {
-      MPI_Isend(m.send, bytes, MPI_BYTE, m.peer, kMessageTag, comm.mpi, &requests.emplace_back());
+      MPI_Isend(m.send, bytes, MPI_BYTE, m.peer, kMessageTag, comm.mpi->comm,
+                &requests.emplace_back());
     }
   }
   MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);

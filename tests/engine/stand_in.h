@@ -4,9 +4,6 @@
 // their order is not that of the engine's other back ends.
 #pragma once
 
-#define OMPI_SKIP_MPICXX 1
-#include <mpi.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,7 +23,8 @@ struct Meeting {
 Meeting new_meeting();
 
 struct StandInComm {
-  MPI_Comm mpi = MPI_COMM_NULL;
+  struct Handle;  // of MPI
+  Handle* mpi = nullptr;
   int size = 1, rank = 0;
 };
 // All members call it; each learns who the others are from the root of the meeting.

@@ -218,7 +218,8 @@ TEST_P(MissingDependency, IsWrongOrDetected) {
 // Not every dependency can show: the return of a block to its lane's pool and a host
 // synchronisation order lanes too.
 INSTANTIATE_TEST_SUITE_P(Links, MissingDependency,
-                         testing::Values(Link{OpKind::kForwardTape, OpKind::kAllGather, "layer.0/attn"},
+                         testing::Values(Link{OpKind::kForwardTape, OpKind::kAllGather,
+                                              "layer.0/attn"},
                                          Link{OpKind::kReduceScatter, OpKind::kBackward, "embed"},
                                          Link{OpKind::kAccumulate, OpKind::kReduceScatter, ""},
                                          Link{OpKind::kForwardTape, OpKind::kAllToAllV, "experts"},
