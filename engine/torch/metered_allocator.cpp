@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "core/quantity.h"
+#include "engine/torch/device_memory.h"
+
 #include "engine/torch/compat.h"
 
 namespace orrery::engine {
@@ -240,6 +242,10 @@ MeterScope::~MeterScope() {
   current_meter() = std::move(previous_);
 }
 
+std::shared_ptr<MemoryMeter> thread_meter() {
+  return current_meter();
+}
+
 LibraryScope::LibraryScope() {
   ++library_depth;
 }
@@ -250,6 +256,7 @@ LibraryScope::~LibraryScope() {
 
 std::int64_t classify(const at::Tensor& tensor, BufferClass cls) {
   if (!tensor.defined() || !tensor.has_storage()) return 0;
+  if (!tensor.device().is_cpu()) return classify_device(tensor, cls);
   const c10::DataPtr& data = tensor.storage().data_ptr();
   void* memory = data.cast_context<void>(&free_metered);
   if (memory == nullptr) return 0;
