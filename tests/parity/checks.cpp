@@ -109,7 +109,7 @@ void expect_same_peaks(const TraceEvents& run, const TraceEvents& sim, std::int3
 }
 
 void expect_peaks_within(const TraceEvents& run, const TraceEvents& sim, std::int32_t rank,
-                         double all, double one_class) {
+                         double all, double one_class, std::int64_t workspace_slack) {
   std::map<std::int32_t, std::int64_t> simulated;
   for (const PeakEvent& p : sim.peaks) {
     if (p.rank == rank) simulated[p.cls] = p.bytes;
@@ -117,11 +117,10 @@ void expect_peaks_within(const TraceEvents& run, const TraceEvents& sim, std::in
   ASSERT_EQ(run.peaks.size(), simulated.size());
   for (const PeakEvent& p : run.peaks) {
     const auto expected = static_cast<double>(simulated[p.cls]);
-    // A block's declared workspace holds within 64 KiB (design, section 4).
     const bool workspace = p.cls == static_cast<std::int32_t>(BufferClass::kWorkspace);
     const double slack = (p.cls < 0 ? all : one_class) * expected;
     EXPECT_NEAR(static_cast<double>(p.bytes), expected,
-                workspace ? std::max(slack, 64.0 * 1024) : slack)
+                workspace ? std::max(slack, static_cast<double>(workspace_slack)) : slack)
         << "rank " << rank << " class " << p.cls;
   }
 }

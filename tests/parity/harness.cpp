@@ -217,6 +217,49 @@ void snapshot(World& world, const engine::Executor& executor, std::int32_t rank,
   }
 }
 
+at::Tensor tensor_of(const double* values, std::int64_t numel) {
+  at::Tensor t = at::empty({numel}, at::kDouble);
+  std::copy_n(values, numel, t.data_ptr<double>());
+  return t;
+}
+
+// This rank's shards of whole parameters; the padding of a unit stays as it is.
+void load_parameters(const World& world, const engine::Executor& executor, std::int32_t rank) {
+  const Role& role = world.program.roles[0];
+  for (std::size_t u = 0; u < role.units.size(); ++u) {
+    const Unit& unit = role.units[u];
+    const at::Tensor shard = executor.shard(static_cast<std::int32_t>(u)).view(-1);
+    const std::int32_t index =
+        world.program.groups[static_cast<std::size_t>(unit.shard_group)].index_of(rank);
+    const std::int64_t part = unit.is_expert ? world.program.ep_group().index_of(rank) : 0;
+    const std::int64_t begin = index * unit.shard_numel, end = begin + unit.shard_numel;
+    std::int64_t first = 0;  // of the parameter in the unit
+    for (const Param& p : unit.params) {
+      const std::vector<double>& whole = world.options.parameters.at(p.name);
+      const std::int64_t from = std::max(begin, first), to = std::min(end, first + p.numel());
+      if (from < to) {
+        const double* values = whole.data() + part * p.numel() + from - first;
+        shard.narrow(0, from - begin, to - from).copy_(tensor_of(values, to - from));
+      }
+      first += p.numel();
+    }
+  }
+}
+
+void load_biases(const World& world, const engine::Executor& executor) {
+  const std::vector<at::Tensor> tensors = executor.router_biases();
+  CHECK(tensors.size() == world.options.biases.size(), "one bias a MoE layer of the program");
+  std::size_t next = 0;
+  for (std::int64_t layer = 0; layer < world.plan.model.layers; ++layer) {
+    const std::string name = "layers." + std::to_string(layer) + ".router_bias";
+    const auto found = world.options.biases.find(name);
+    if (found == world.options.biases.end()) continue;
+    const at::Tensor& t = tensors[next++];
+    CHECK(t.numel() == static_cast<std::int64_t>(found->second.size()), "one value an expert");
+    t.copy_(tensor_of(found->second.data(), t.numel()).view(t.sizes()));
+  }
+}
+
 void run_rank(World& world, std::int32_t rank) {
   const auto r = static_cast<std::size_t>(rank);
   RankRun watcher(world.plan, world.program, rank, world.collector);
@@ -239,6 +282,8 @@ void run_rank(World& world, std::int32_t rank) {
     return;
   }
   engine::Executor& executor = *made.value();
+  if (!world.options.parameters.empty()) load_parameters(world, executor, rank);
+  if (!world.options.biases.empty()) load_biases(world, executor);
   snapshot(world, executor, rank, world.initial);
   const auto micro_batches = rank_batch(world.plan, world.batch, rank);
   for (std::int32_t step = 0; step < world.options.steps; ++step) {

@@ -24,6 +24,9 @@ struct RunOptions {
   double init_std = 0.3;
   std::int32_t skip_op = -1;
   AdamW optimizer = {.lr = 1e-2};
+  // What the first step starts from; empty: the engine's own initial weights, and biases of zero.
+  // Biases need a program that updates them.
+  reference::Parameters parameters{}, biases{};
   // Puts something between the executor and each rank's communicator; may be empty.
   std::function<std::unique_ptr<engine::Communicator>(engine::Communicator&)> wrap = nullptr;
   // Where a rank runs: fills device and collectives; what it returns lives as long as the executor.
