@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "simulator/simulator.h"
 
@@ -11,24 +12,28 @@ namespace {
 constexpr auto kWorkspaceIndex = static_cast<std::size_t>(BufferClass::kWorkspace);
 constexpr auto kSavedIndex = static_cast<std::size_t>(BufferClass::kSaved);
 
-// Workspaces repeat from layer to layer: computed once a (block, kind, record, seeded or not).
+// Workspaces repeat from layer to layer: computed once a (block, kind, record, seeded or not, what
+// gradients it takes). A loss is computed anew where it takes buffers, in its first chunk.
 class Workspaces {
  public:
   Workspaces(const Role& role, const std::vector<std::int64_t>& binding)
       : role_(role), binding_(binding) {}
   std::int64_t of(const Op& op) {
-    if (op.block < 0) return workspace_bytes(role_, op, binding_);
+    if (op.block < 0 || (op.kind == OpKind::kForwardBackward && op.row_begin == 0))
+      return workspace_bytes(role_, op, binding_);
     const Block& block = role_.blocks[static_cast<std::size_t>(op.block)];
     const bool seeded = op.kind == OpKind::kBackward && !seeded_inputs(block, op).empty();
     const std::int32_t record = depends_on_routing(block) ? op.vars.route : -1;
-    const Key key{op.block, op.kind, record, seeded};
+    std::vector<TakenBuffer> taken;
+    if (op.kind == OpKind::kBackward) taken = taken_gradients(role_, op);
+    const Key key{op.block, op.kind, record, seeded, std::move(taken)};
     const auto found = memo_.find(key);
     if (found != memo_.end()) return found->second;
     return memo_[key] = workspace_bytes(role_, op, binding_);
   }
 
  private:
-  using Key = std::tuple<std::int32_t, OpKind, std::int32_t, bool>;
+  using Key = std::tuple<std::int32_t, OpKind, std::int32_t, bool, std::vector<TakenBuffer>>;
   const Role& role_;
   const std::vector<std::int64_t>& binding_;
   std::map<Key, std::int64_t> memo_;

@@ -10,6 +10,7 @@
 // returns has its own storage; gradients that the caller hands in are read, never written.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -220,11 +221,19 @@ struct BlockBytes {
 };
 BlockBytes forward_bytes(const Block& block, bool tape, const std::vector<std::int64_t>& values,
                          VarBase base);
+// A buffer that a backward adds a parameter's gradient to and that nothing has taken before.
+struct TakenBuffer {
+  std::int32_t id = -1;  // parameters with one id share a buffer
+  std::int64_t bytes = 0;
+  auto operator<=>(const TakenBuffer&) const = default;
+};
 // Outputs are the gradients of the inputs that carry one; `saved` falls to zero. `peak` is over
 // what lived before, the tape included: it may be less than `outputs`, as the tape shrinks
-// meanwhile. `seeded` and `absent` as in plan_backward.
+// meanwhile. `seeded` and `absent` as in plan_backward. `taken`: one a parameter of the block, or
+// none at all; the first primitive that uses such a buffer takes it, and `peak` counts it.
 BlockBytes backward_bytes(const Block& block, const std::vector<std::int64_t>& values, VarBase base,
                           const std::vector<ValueId>& seeded = {},
-                          const std::vector<ValueId>& absent = {});
+                          const std::vector<ValueId>& absent = {},
+                          const std::vector<TakenBuffer>& taken = {});
 
 }  // namespace orrery

@@ -44,7 +44,8 @@ struct Cell {
 
 class BackwardWalk {
  public:
-  BackwardWalk(const Block& block, Meter meter) : block_(block), meter_(meter) {
+  BackwardWalk(const Block& block, Meter meter, std::vector<TakenBuffer> taken = {})
+      : block_(block), meter_(meter), taken_(std::move(taken)) {
     cell_of_.assign(block.values.size(), -1);
     first_reader_.assign(block.values.size(), -1);
     for (std::size_t i = block.prims.size(); i-- > 0;) {
@@ -140,11 +141,18 @@ class BackwardWalk {
         fresh.push_back(new_cell(false, bytes_of(v)));
       }
     }
+    if (prim.param >= 0 && !taken_.empty()) take_gradient(taken_[at(prim.param)]);
     meter_.touch(meter_.eval(memory.backward_temp));
     for (std::size_t j = 0; j < fresh.size(); ++j) {
       const ValueId v = prim.in[at(step.joins[j].operand)];
       step.joins[j].mode = join(v, fresh[j], alias);
     }
+  }
+
+  void take_gradient(const TakenBuffer& buffer) {
+    if (contains(have_, buffer.id)) return;
+    have_.push_back(buffer.id);
+    meter_.take(buffer.bytes);
   }
 
   GradJoinMode join(ValueId v, std::int32_t fresh, bool alias) {
@@ -178,6 +186,8 @@ class BackwardWalk {
 
   const Block& block_;
   Meter meter_;
+  std::vector<TakenBuffer> taken_;  // by parameter
+  std::vector<std::int32_t> have_;  // ids of those that a primitive has used
   BackwardPlan plan_;
   std::vector<Cell> cells_;
   std::vector<std::int32_t> cell_of_;       // a value's gradient; -1: none
@@ -195,8 +205,10 @@ BackwardPlan plan_backward(const Block& block, const std::vector<ValueId>& seede
 }
 
 BlockBytes backward_bytes(const Block& block, const std::vector<std::int64_t>& values, VarBase base,
-                          const std::vector<ValueId>& seeded, const std::vector<ValueId>& absent) {
-  BackwardWalk walk(block, {&values, base});
+                          const std::vector<ValueId>& seeded, const std::vector<ValueId>& absent,
+                          const std::vector<TakenBuffer>& taken) {
+  CHECK(taken.empty() || taken.size() == block.params.size(), block.name + ": one a parameter");
+  BackwardWalk walk(block, {&values, base}, taken);
   walk.run(seeded, absent);
   return walk.bytes();
 }

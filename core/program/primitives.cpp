@@ -189,8 +189,12 @@ PrimMemory pack_heads_memory(const Sizes& s) {
 PrimMemory cross_entropy_memory(const Sizes& s) {
   const std::int64_t rows = slice_rows(s.x.rows, s.x.cols);
   const std::int64_t scratch = rows * s.x.cols * s.st;
-  const std::int64_t vectors = rows * (9 + 3 * s.st);
-  return {{}, bytes(scratch + vectors), bytes((s.mixed ? scratch : 0) + vectors)};
+  // Which labels are ignored, and indices without them. Forward: the maximum and the picked logit;
+  // backward: first the -1 that is scattered, then the scale.
+  const std::int64_t labels = rows * 9;
+  return {{},
+          bytes(scratch + labels + 2 * rows * s.st),
+          bytes((s.mixed ? scratch : 0) + labels + rows * s.st)};
 }
 
 PrimMemory temporaries(const Sizes& s) {

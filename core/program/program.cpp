@@ -222,6 +222,71 @@ WireBytes wire_bytes(const Program& program, const Role& role, const Op& op, std
   }
 }
 
+namespace {
+
+bool takes(const Role& role, const Op& op, BufferId buffer) {
+  if (buffer < 0) return false;
+  const OpId by = role.buffers[static_cast<std::size_t>(buffer)].taken_by;
+  return by >= 0 && role.ops[static_cast<std::size_t>(by)].key == op.key;
+}
+
+// Which entry of op.units has the parameter that a block calls so.
+std::size_t unit_of(const Role& role, const Op& op, const std::string& name) {
+  for (std::size_t i = 0; i < op.units.size(); ++i) {
+    for (const Param& p : role.units[static_cast<std::size_t>(op.units[i])].params) {
+      const bool layer_fits = op.layer < 0 || p.layer < 0 || op.layer == p.layer;
+      if (layer_fits && p.short_name == name) return i;
+    }
+  }
+  CHECK(false, op.path + ": no unit has the parameter " + name);
+}
+
+// Each buffer once.
+std::int64_t sum_of(std::vector<TakenBuffer> taken) {
+  std::sort(taken.begin(), taken.end());
+  taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
+  std::int64_t sum = 0;
+  for (const TakenBuffer& t : taken) sum += t.bytes;
+  return sum;
+}
+
+// Of a loss op, which takes its sums after the forward part, gradients of parameters while the
+// backward part runs, and the gradient of all rows (where it is of several chunks) after that.
+std::int64_t loss_workspace(const Role& role, const Op& op, const Block& block,
+                            const std::vector<std::int64_t>& binding) {
+  const auto bytes_of = [&](BufferId b) {
+    const Buffer& buffer = role.buffers[static_cast<std::size_t>(b)];
+    return takes(role, op, b) ? buffer.bytes.eval(binding, buffer.vars) : 0;
+  };
+  const std::vector<TakenBuffer> taken = taken_gradients(role, op);
+  const std::int64_t metrics = op.metrics >= 0 ? bytes_of(op.metrics) : 0;
+  const std::int64_t gradients = sum_of(taken);
+  std::int64_t outputs = 0;
+  for (const BufferId b : op.out) outputs += b >= 0 ? bytes_of(b) : 0;
+  const BlockBytes f = forward_bytes(block, true, binding, op.vars);
+  const BlockBytes b = backward_bytes(block, binding, op.vars, {}, {}, taken);
+  std::int64_t peak = std::max(f.peak, metrics + f.outputs + f.saved + b.peak);
+  // A slice of gradients is copied to its place; a whole gradient is the op's output itself.
+  if (op.row_end > 0) peak = std::max(peak, metrics + gradients + outputs + b.outputs);
+  return peak - metrics - gradients - outputs;
+}
+
+}  // namespace
+
+std::vector<TakenBuffer> taken_gradients(const Role& role, const Op& op) {
+  const bool any = std::any_of(op.updates.begin(), op.updates.end(),
+                               [&](BufferId b) { return takes(role, op, b); });
+  if (!any) return {};
+  std::vector<TakenBuffer> taken;
+  for (const BlockParam& p : role.blocks[static_cast<std::size_t>(op.block)].params) {
+    const std::size_t i = unit_of(role, op, p.name);
+    const BufferId b = op.updates[i];
+    const Buffer& buffer = role.buffers[static_cast<std::size_t>(b)];
+    taken.push_back({static_cast<std::int32_t>(i), takes(role, op, b) ? buffer.bytes.c0 : 0});
+  }
+  return taken;
+}
+
 std::int64_t workspace_bytes(const Role& role, const Op& op,
                              const std::vector<std::int64_t>& binding) {
   if (op.kind == OpKind::kAccumulate) {
@@ -238,17 +303,13 @@ std::int64_t workspace_bytes(const Role& role, const Op& op,
       return b.peak - b.outputs - b.saved;
     }
     case OpKind::kBackward: {
+      const std::vector<TakenBuffer> taken = taken_gradients(role, op);
       const BlockBytes b = backward_bytes(block, binding, op.vars, seeded_inputs(block, op),
-                                          absent_outputs(block, op));
-      return b.peak - b.outputs;
+                                          absent_outputs(block, op), taken);
+      return b.peak - b.outputs - sum_of(taken);
     }
-    case OpKind::kForwardBackward: {
-      const BlockBytes f = forward_bytes(block, true, binding, op.vars);
-      const BlockBytes b = backward_bytes(block, binding, op.vars);
-      const std::int64_t peak = std::max(f.peak, f.outputs + f.saved + b.peak);
-      // A slice of gradients is copied to its place; a whole gradient is the op's output itself.
-      return op.row_end > 0 ? peak : peak - b.outputs;
-    }
+    case OpKind::kForwardBackward:
+      return loss_workspace(role, op, block, binding);
     default:
       return 0;
   }

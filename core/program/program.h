@@ -258,8 +258,13 @@ std::vector<ValueId> absent_outputs(const Block& block, const Op& op);
 // Elements of a gradient that are converted at a time where its sum has another dtype.
 inline constexpr std::int64_t kSumSlice = 16 * 1024;
 
+// Of each parameter of a backward's block, the gradient buffer that this op takes and its bytes;
+// empty where it takes none.
+std::vector<TakenBuffer> taken_gradients(const Role& role, const Op& op);
+
 // Bytes an op adds beyond its buffers at its worst moment (a block's temporaries). Negative where a
-// backward drops more of its tape than it needs for temporaries by then.
+// backward drops more of its tape than it needs for temporaries by then, or takes a buffer after
+// that moment: an op's buffers count from its beginning.
 std::int64_t workspace_bytes(const Role& role, const Op& op,
                              const std::vector<std::int64_t>& binding);
 

@@ -167,6 +167,29 @@ TEST(Block, MixedGradientBufferCostsATemporary) {
   EXPECT_EQ(backward_bytes(b, {}, {}).peak, grad + product);
 }
 
+TEST(Block, GradientBuffersCountFromTheirFirstUse) {
+  // The gradient of each product's input, and the tape's value gone: see above.
+  const Block b = residual();
+  EXPECT_EQ(backward_bytes(b, {}, {}, {}, {}, {{0, 100}, {0, 100}}).peak, kBytes + 100);
+  EXPECT_EQ(backward_bytes(b, {}, {}, {}, {}, {{0, 100}, {1, 1000}}).peak, kBytes + 1100);
+  EXPECT_EQ(backward_bytes(b, {}, {}, {}, {}, {{0, 100}, {1, 1000}}).outputs, kBytes);
+  // A loss needs its softmax and labels before any weight's gradient; its log-sum-exp is gone when
+  // the product's own gradient, its conversion and the buffer come.
+  Block head = named("head");
+  const ValueId x = input(head, "x", DType::kBFloat16);
+  const ValueId labels = head.add("labels", tokens(), 1, DType::kInt64);
+  head.inputs.push_back(labels);
+  const ValueId logits = linear(head, x, DType::kFloat32);
+  const ValueId loss = head.add("loss", SizeExpr::constant(1), 1, DType::kFloat32);
+  head.prims.push_back({.kind = PrimKind::kCrossEntropy, .in = {logits, labels}, .out = {loss}});
+  head.outputs = {loss};
+  head.finish();
+  const std::int64_t softmax = kTokens * (kHidden * 4 + 1 + 8 + 4);
+  const std::int64_t product = kTokens * (kHidden * 2 - 4) + kHidden * kHidden * (2 + 4);
+  EXPECT_EQ(backward_bytes(head, {}, {}, {}, {}, {{0, 10}}).peak, softmax);
+  EXPECT_EQ(backward_bytes(head, {}, {}, {}, {}, {{0, 200}}).peak, product + 200);
+}
+
 TEST(Block, WorkOfALinear) {
   const Block b = residual();
   const std::int64_t flops = 2 * kTokens * kHidden * kHidden;
