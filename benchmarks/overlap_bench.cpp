@@ -10,7 +10,12 @@
 //             mechanism on over the durations that the step without it measured: nothing but
 //             dependencies, lanes and rendezvous holds an op up;
 //   share     (off - on) / hideable, target 0.6;
-//   bound     off less the busiest of compute and the links: what no order could go below.
+//   of bound  the same gain over off - bound, where `bound` is the busiest of compute and the
+//   lanes:
+//             what no order could go below;
+//   one step  the share within the step with the mechanism on: its measured time between the
+//             replays of both programs over its own durations. Where a busy machine makes one step
+//             slower than the next, this one stands.
 // Figures are medians over the pairs. A turn is one step, so that a busy machine disturbs both
 // alike. With --trace, the last step of each turn becomes FOLDER/CASE-off.db and -on.db, for
 // `orrery analyze FOLDER/CASE-on.db hidden`. Exit code 1 where a share is below the target.
@@ -143,9 +148,12 @@ struct Pair {
   double ideal_s = 0;  // `on` replayed over what `off` measured
   double floor_s = 0;  // the busiest of compute and the lanes, as `off` measured them
   double compute_s = 0, lane_s = 0;
-  double off_replay_s = 0, on_replay_s = 0;  // each over its own measured durations
+  double off_replay_s = 0;  // over its own durations: how well a replay tells a step
+  double on_replay_s = 0;   // the same of `on`
+  double without_s = 0;     // `off` replayed over what `on` measured
   double hideable_s() const { return off_s - ideal_s; }
   double share() const { return (off_s - on_s) / hideable_s(); }
+  double share_in_step() const { return (without_s - on_s) / (without_s - on_replay_s); }
   double share_of_bound() const { return (off_s - on_s) / (off_s - floor_s); }
 };
 
@@ -173,6 +181,7 @@ struct Bench {
     p.floor_s = std::max(totals.compute_s, totals.lane_s);
     p.off_replay_s = replayed_s(off.program, own);
     p.on_replay_s = replayed_s(on.program, durations_of(on.program, on.program, on_events));
+    p.without_s = replayed_s(off.program, durations_of(off.program, on.program, on_events));
     return p;
   }
 };
@@ -232,6 +241,8 @@ Json report(const std::string& name, const std::vector<Pair>& pairs) {
       .set("ideal_s", of([](const Pair& p) { return p.ideal_s; }))
       .set("hideable_s", of([](const Pair& p) { return p.hideable_s(); }))
       .set("share", of([](const Pair& p) { return p.share(); }))
+      .set("share_in_step", of([](const Pair& p) { return p.share_in_step(); }))
+      .set("without_s", of([](const Pair& p) { return p.without_s; }))
       .set("bound_s", of([](const Pair& p) { return p.floor_s; }))
       .set("share_of_bound", of([](const Pair& p) { return p.share_of_bound(); }))
       .set("compute_s", of([](const Pair& p) { return p.compute_s; }))
@@ -259,21 +270,20 @@ void write_trace(const Side& side, const std::string& path) {
 
 void print_row(const Json& row) {
   const auto ms = [&](const char* key) { return row.find(key)->as_double() * 1e3; };
-  std::printf("%-9s %8.1f %8.1f %8.1f %9.1f %6.0f %% %8.1f %6.0f %% %8.1f %8.1f\n",
+  const auto percent = [&](const char* key) { return 100 * row.find(key)->as_double(); };
+  std::printf("%-9s %7.0f %7.0f %7.0f %9.0f %6.0f %% %7.0f %% %7.0f %% %8.0f %7.0f\n",
               row.find("case")->as_string().c_str(), ms("off_s"), ms("on_s"), ms("ideal_s"),
-              ms("hideable_s"), 100 * row.find("share")->as_double(), ms("bound_s"),
-              100 * row.find("share_of_bound")->as_double(), ms("compute_s"), ms("busiest_lane_s"));
+              ms("hideable_s"), percent("share"), percent("share_in_step"),
+              percent("share_of_bound"), ms("compute_s"), ms("busiest_lane_s"));
   std::fflush(stdout);
 }
 
 int run(const Arguments& arguments, const engine::LinkOptions& link) {
   if (!arguments.json) {
-    std::printf(
-        "%s, %d ranks, %d pairs; milliseconds, medians\n%-9s %8s %8s %8s %9s %8s %8s %8s "
-        "%8s %8s\n",
-        arguments.link.c_str(), static_cast<int>(arguments.ranks),
-        static_cast<int>(arguments.pairs), "case", "off", "on", "ideal", "hideable", "share",
-        "bound", "of bound", "compute", "lane");
+    std::printf("%s, %d ranks, %d pairs; milliseconds, medians\n", arguments.link.c_str(),
+                static_cast<int>(arguments.ranks), static_cast<int>(arguments.pairs));
+    std::printf("%-9s %7s %7s %7s %9s %8s %9s %9s %8s %7s\n", "case", "off", "on", "ideal",
+                "hideable", "share", "one step", "of bound", "compute", "lane");
   }
   bool reached = true;
   Json rows = Json::array();
