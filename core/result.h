@@ -47,15 +47,15 @@ class [[nodiscard]] Result {
 
   bool ok() const { return std::holds_alternative<T>(data_); }
   const T& value() const& {
-    CHECK(ok(), std::get<Error>(data_).text());
+    ORRERY_CHECK(ok(), std::get<Error>(data_).text());
     return std::get<T>(data_);
   }
   T&& value() && {
-    CHECK(ok(), std::get<Error>(data_).text());
+    ORRERY_CHECK(ok(), std::get<Error>(data_).text());
     return std::get<T>(std::move(data_));
   }
   const Error& error() const {
-    CHECK(!ok(), "error() of a result that holds a value");
+    ORRERY_CHECK(!ok(), "error() of a result that holds a value");
     return std::get<Error>(data_);
   }
 

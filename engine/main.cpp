@@ -24,6 +24,7 @@ using orrery::Status;
 constexpr const char* kUsage =
     "usage: orrery-engine run PLAN --data FILE_OR_DIR --out RUN.db [--steps N] [--seed S]\n"
     "                         [--predicted-ns NS] [--no-trace] [--skip-limit N]\n"
+    "                         [--device cpu|cuda|npu]\n"
     "                         [--stall-limit TIME] [--memory-limit BYTES]\n"
     "                         [--emulate-link RATE,LATENCY[,shared][,LANE_OR_GROUP...]]\n"
     "                         [--inject FAULT] (else $ORRERY_INJECT; docs/faults.md)\n"
@@ -61,7 +62,7 @@ Result<Arguments> parse(int argc, char** argv) {
   const std::map<std::string, int> known = {
       {"--data", 0},         {"--out", 0},          {"--steps", 0},      {"--seed", 0},
       {"--predicted-ns", 0}, {"--no-trace", 0},     {"--skip-limit", 0}, {"--stall-limit", 0},
-      {"--memory-limit", 0}, {"--emulate-link", 0}, {"--inject", 0}};
+      {"--memory-limit", 0}, {"--emulate-link", 0}, {"--inject", 0},     {"--device", 0}};
   for (const auto& [name, value] : a.options) {
     if (known.count(name) == 0) return usage("unknown option " + name);
   }
@@ -140,6 +141,10 @@ Status execute(int argc, char** argv) {
   TRY(run.predicted_ns, number(a, "--predicted-ns", 0));
   run.steps = static_cast<std::int32_t>(steps);
   run.seed = static_cast<std::uint64_t>(seed);
+  if (!text(a, "--device").empty()) run.device = text(a, "--device");
+  if (run.device != "cpu" && run.device != "cuda" && run.device != "npu") {
+    return usage("--device takes cpu, cuda or npu");
+  }
   run.trace = a.options.count("--no-trace") == 0;
   TRY_OK(read_faults(a, run));
   return orrery::engine::run_rank(run);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,8 +20,11 @@
 #include "engine/data.h"
 #include "engine/documents.h"
 #include "engine/rank_end.h"
+#include "engine/torch/device.h"
 #include "engine/torch/executor.h"
 #include "tracer/recorder.h"
+// Last: it restores CHECK, which a header of libtorch redefines.
+#include "engine/torch/compat.h"
 
 namespace orrery::engine {
 namespace {
@@ -170,9 +174,42 @@ Status judge_update(const Rank& r, std::int32_t step, const StepResult& result,
   return error;
 }
 
+// The device of a rank: of those of its node the one of its local rank, as the launcher says.
+std::int32_t local_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "LOCAL_RANK"}) {
+    const char* text = std::getenv(name);
+    if (text != nullptr) return static_cast<std::int32_t>(std::strtol(text, nullptr, 10));
+  }
+  return 0;
+}
+
+struct Placed {
+  std::shared_ptr<Device> device;  // null: the CPU
+  std::unique_ptr<StreamCommunicator> collectives;
+};
+
+// All ranks call it together.
+Result<Placed> place(const Rank& r) {
+  Placed placed;
+  if (r.arguments.device == "cpu") return placed;
+  const bool cuda = r.arguments.device == "cuda";
+  TRY(placed.device, make_stream_device(cuda ? DeviceKind::kCuda : DeviceKind::kNpu, local_rank()));
+  const auto pairs = channels_of(r.job.program);
+  TRY(placed.collectives,
+      cuda ? make_nccl(pairs, r.communicator) : make_hccl(pairs, r.communicator));
+  return placed;
+}
+
 // Every error but that of judge_update has ended the run on every rank.
 Status train(const Rank& r, TraceSink& sink) {
   ExecutorOptions options;
+  auto placed = place(r);
+  if (!placed.ok()) {
+    r.communicator.abort(placed.error());
+    return placed.error();
+  }
+  options.device = placed.value().device;
+  options.collectives = placed.value().collectives.get();
   options.optimizer = r.job.plan.workload.optimizer;
   options.seed = r.arguments.seed;
   options.memory_limit = r.arguments.memory_limit;

@@ -18,6 +18,7 @@ struct RunArguments {
   std::int32_t steps = 10;
   std::uint64_t seed = 1;
   std::int64_t predicted_ns = 0;  // of one step; 0: not shown
+  std::string device = "cpu";     // or cuda, npu: each rank of a node takes one, by its local rank
   bool trace = true;              // false: no trace at all (to measure what tracing costs)
   std::chrono::nanoseconds stall_limit = std::chrono::minutes(10);  // see CommTuning
   std::int64_t memory_limit = 0;    // bytes a rank may have live; 0: as much as there is

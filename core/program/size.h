@@ -39,7 +39,7 @@ struct SizeExpr {
   std::int64_t eval(const std::vector<std::int64_t>& values, VarBase base) const {
     if (c1 == 0) return c0;
     const std::int32_t start = scope == VarScope::kRoute ? base.route : base.batch;
-    CHECK(start >= 0, "a size expression refers to a record that its op does not have");
+    ORRERY_CHECK(start >= 0, "a size expression refers to a record that its op does not have");
     return c0 + c1 * values[static_cast<std::size_t>(start + offset)];
   }
   bool operator==(const SizeExpr&) const = default;

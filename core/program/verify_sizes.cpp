@@ -72,13 +72,9 @@ class SizeCheck {
                "the metrics");
         break;
       case OpKind::kAddLoads:
-        loads();
-        break;
       case OpKind::kUpdateBias:
-        biases();
-        break;
       case OpKind::kJoin:
-        expect(!op_.deps.empty(), "waits for nothing");
+        step_end();
         break;
       case OpKind::kAllToAll:
       case OpKind::kAllGatherRows:
@@ -288,6 +284,16 @@ class SizeCheck {
     for (std::size_t i = 0; i < 4; ++i) {
       is(op_.in, i, unit().shard_numel, program_.step.master,
          "operand " + std::to_string(i) + " of " + unit().name);
+    }
+  }
+
+  void step_end() {
+    if (op_.kind == OpKind::kAddLoads) {
+      loads();
+    } else if (op_.kind == OpKind::kUpdateBias) {
+      biases();
+    } else {
+      expect(!op_.deps.empty(), "waits for nothing");
     }
   }
 

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/Allocator.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
@@ -21,7 +22,32 @@
 #undef CHECK
 #define CHECK(condition, message) ORRERY_CHECK(condition, message)
 
+// A header that came with 2.x; the package of 1.13 has none of that name.
+#if __has_include(<torch/headeronly/version.h>)
+#define ORRERY_TORCH_2 1
+#else
+#define ORRERY_TORCH_2 0
+#endif
+
 namespace orrery::engine {
+
+// An allocator of libtorch: 2.x allocates through a mutable one and asks it for a copy.
+class AllocatorBase : public c10::Allocator {
+ public:
+  virtual c10::DataPtr take(std::size_t bytes) const = 0;
+#if ORRERY_TORCH_2
+  c10::DataPtr allocate(std::size_t bytes) override {
+    return take(bytes);
+  }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+#else
+  c10::DataPtr allocate(std::size_t bytes) const override {
+    return take(bytes);
+  }
+#endif
+};
 
 inline at::ScalarType scalar_type(DType dtype) {
   switch (dtype) {

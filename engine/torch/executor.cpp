@@ -8,10 +8,12 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "engine/torch/compat.h"
+#include "engine/torch/device_memory.h"
 #include "engine/torch/executor_impl.h"
 
 namespace orrery::engine {
@@ -43,17 +45,16 @@ ExecutorImpl::ExecutorImpl(const Program& program, std::int32_t rank, Communicat
       meter_(std::make_shared<MemoryMeter>()),
       host_meter_(std::make_shared<MemoryMeter>()),
       slots_(role_.buffers.size()),
-      tickets_(role_.ops.size(), 0),
+      device_(options.device),
+      points_(role_.ops.size()),
       host_producer_(role_.buffers.size(), -1),
       all_local_experts_(role_.route.local_experts) {
   if (options.memory_limit > 0) meter_->set_limit(options.memory_limit);
+  std::vector<Lane> lanes;
   for (auto& counts : sequence_) counts.assign(program.groups.size(), 0);
   for (std::size_t i = 0; i < role_.ops.size(); ++i) {
     const Op& op = role_.ops[i];
-    auto& worker = workers_[static_cast<std::size_t>(op.lane)];
-    if (op.lane != Lane::kCompute && worker == nullptr) {
-      worker = std::make_unique<LaneWorker>(name_of(op.lane));
-    }
+    lanes.push_back(op.lane);
     if (op.kind == OpKind::kExchangeCounts) {
       all_local_experts_ = static_cast<std::int32_t>(buffer(op.out[0]).cols);
     }
@@ -61,24 +62,38 @@ ExecutorImpl::ExecutorImpl(const Program& program, std::int32_t rank, Communicat
     for (const BufferId b : op.out) {
       host_producer_[static_cast<std::size_t>(b)] = static_cast<OpId>(i);
     }
+    if (op.kind == OpKind::kReduceMetrics) {
+      host_producer_[static_cast<std::size_t>(op.metrics)] = static_cast<OpId>(i);
+    }
   }
+  if (device_ == nullptr) device_ = make_cpu_device(lanes);
+  CHECK(!device_->launches() || options_.collectives != nullptr, "a device needs its collectives");
 }
 
 ExecutorImpl::~ExecutorImpl() {
-  for (auto& worker : workers_) {
-    if (worker != nullptr) worker->shutdown();
-  }
+  device_->shutdown();
+  const DeviceMeterScope reports;
+  slots_.clear();
 }
 
 Status ExecutorImpl::initialize() {
   const MeterScope scope(meter_);
+  const DeviceMeterScope reports;
+  const auto filled = device_->post(Lane::kCompute, {}, [&] { return fill_state(); });
+  if (!filled.ok()) return filled.error();
+  return device_->drain();
+}
+
+Status ExecutorImpl::fill_state() {
   return guarded("initial weights", [&]() -> Status {
     for (std::size_t b = 0; b < role_.buffers.size(); ++b) {
       if (role_.buffers[b].taken_by < 0) accumulator(static_cast<BufferId>(b));
     }
     for (const Unit& u : role_.units) {
-      initialize_shard(program_, u, rank_, options_.seed, options_.init_std,
-                       slots_[static_cast<std::size_t>(u.shard)].tensor);
+      at::Tensor& shard = slots_[static_cast<std::size_t>(u.shard)].tensor;
+      at::Tensor host = shard.device().is_cpu() ? shard : at::empty(shard.sizes(), shard.dtype());
+      initialize_shard(program_, u, rank_, options_.seed, options_.init_std, host);
+      if (!shard.is_same(host)) shard.copy_(host);
     }
     return Ok{};
   });
@@ -86,6 +101,8 @@ Status ExecutorImpl::initialize() {
 
 Result<StepResult> ExecutorImpl::run_step(std::int32_t step, const std::vector<MicroBatch>& batch) {
   const MeterScope scope(meter_);
+  std::optional<DeviceMeterScope> reports;
+  if (device_->launches()) reports.emplace();
   const at::NoGradGuard no_grad;
   StepResult result;
   step_ = step;
@@ -134,8 +151,10 @@ Status ExecutorImpl::walk(const std::vector<MicroBatch>& batch) {
     const Status status = op.lane == Lane::kCompute ? run_compute(id, batch) : post(id);
     if (!status.ok()) return at_op(op, status.error());
   }
-  for (auto& worker : workers_) {
-    if (worker != nullptr) TRY_OK(worker->drain());
+  TRY_OK(device_->drain());
+  if (device_->launches()) {
+    TRY_OK(options_.collectives->health());
+    trace_launched();
   }
   return nothing_left();
 }
@@ -153,16 +172,26 @@ Status ExecutorImpl::nothing_left() const {
 }
 
 Status ExecutorImpl::wait_for(OpId id) {
-  const Op& op = role_.ops[static_cast<std::size_t>(id)];
-  if (op.lane == Lane::kCompute || id == options_.skip_op) return Ok{};
-  return workers_[static_cast<std::size_t>(op.lane)]->wait(tickets_[static_cast<std::size_t>(id)]);
+  return device_->wait(points_[static_cast<std::size_t>(id)]);
+}
+
+std::vector<LanePoint> ExecutorImpl::moments(const std::vector<OpId>& ops) const {
+  std::vector<LanePoint> points;
+  for (const OpId id : ops) points.push_back(points_[static_cast<std::size_t>(id)]);
+  return points;
 }
 
 // Sizes that a host synchronisation brings must be here before an op that depends on them is sized.
 Status ExecutorImpl::wait_for_host(const Op& op) {
   for (const BufferId b : op.in) {
     const OpId producer = b < 0 ? -1 : host_producer_[static_cast<std::size_t>(b)];
-    if (producer >= 0) TRY_OK(wait_for(producer));
+    if (producer < 0) continue;
+    TRY_OK(wait_for(producer));
+    // On the CPU the lane's thread has done so.
+    if (device_->launches()) learn_counts(role_.ops[static_cast<std::size_t>(producer)]);
+  }
+  if (op.kind == OpKind::kOptimizerStep || op.kind == OpKind::kUpdateBias) {
+    TRY_OK(wait_for(host_producer_[static_cast<std::size_t>(op.metrics)]));
   }
   return Ok{};
 }
@@ -170,14 +199,23 @@ Status ExecutorImpl::wait_for_host(const Op& op) {
 Status ExecutorImpl::run_compute(OpId id, const std::vector<MicroBatch>& batch) {
   const Op& op = role_.ops[static_cast<std::size_t>(id)];
   const std::int64_t enqueued = now_ns();
-  for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
-  const std::int64_t started = now_ns();
-  const std::int64_t live = meter_->live();
-  op_taken_ = 0;
-  meter_->begin_window();
-  TRY_OK(guarded("", [&] { return compute(op, batch); }));
-  workspace_peak_ = std::max(workspace_peak_, meter_->window_peak() - live - op_taken_);
-  trace_.record(Lane::kCompute, SpanEvent{rank_, step_, id, enqueued, started, now_ns()});
+  if (device_->launches()) TRY_OK(wait_for_host(op));
+  std::int64_t started = enqueued;
+  TRY(points_[static_cast<std::size_t>(id)],
+      device_->post(Lane::kCompute, moments(op.deps), [&]() -> Status {
+        started = now_ns();
+        const std::int64_t live = meter_->live();
+        op_taken_ = 0;
+        meter_->begin_window();
+        TRY_OK(guarded("", [&] { return compute(op, batch); }));
+        workspace_peak_ = std::max(workspace_peak_, meter_->window_peak() - live - op_taken_);
+        return Ok{};
+      }));
+  if (device_->launches()) {
+    launched_.push_back({id, enqueued, {}});
+  } else {
+    trace_.record(Lane::kCompute, SpanEvent{rank_, step_, id, enqueued, started, now_ns()});
+  }
   free_buffers(id);
   return Ok{};
 }
@@ -236,8 +274,8 @@ Status ExecutorImpl::post(OpId id) {
     allocate_outputs(op);
     return Ok{};
   }));
-  tickets_[static_cast<std::size_t>(id)] =
-      workers_[static_cast<std::size_t>(op.lane)]->post(lane_job(id));
+  TRY(points_[static_cast<std::size_t>(id)],
+      device_->post(op.lane, moments(op.deps), lane_job(id)));
   return Ok{};
 }
 
@@ -252,9 +290,10 @@ void ExecutorImpl::expect_complete(const Op& op) const {
 
 // After a failure: what the step took is given back, once no lane uses it any more.
 void ExecutorImpl::drop_step() {
-  for (auto& worker : workers_) {
-    if (worker != nullptr) worker->shutdown();
-  }
+  if (options_.collectives != nullptr) options_.collectives->abort();
+  device_->shutdown();
+  launched_.clear();
+  due_.clear();
   for (std::size_t b = 0; b < slots_.size(); ++b) {
     if (role_.buffers[b].taken_by >= 0) slots_[b] = {};
   }
@@ -264,6 +303,11 @@ void ExecutorImpl::free_buffers(OpId id) {
   for (const BufferId b : role_.ops[static_cast<std::size_t>(id)].frees) {
     Slot& slot = slots_[static_cast<std::size_t>(b)];
     record_alloc(b, -slot.bytes);
+    // This op may only have been launched: until it has ended the lane may not give the block out.
+    const Lane pool = pool_of(b);
+    if (pool != Lane::kCompute && !on_host(b)) {
+      device_->order(pool, points_[static_cast<std::size_t>(id)]);
+    }
     slot = {};
   }
 }
@@ -314,7 +358,9 @@ at::Tensor ExecutorImpl::allocate(BufferId b) const {
   const Buffer& shape = buffer(b);
   const MeterScope pool(shape.space == MemorySpace::kHost ? host_meter_ : meter_);
   const std::int64_t rows = shape.rows.eval(binding_.values, shape.vars);
-  return at::empty({rows, shape.cols}, scalar_type(shape.dtype));
+  const std::int64_t sizes[] = {rows, shape.cols};
+  if (on_host(b)) return device_->host_empty(sizes, scalar_type(shape.dtype));
+  return device_->empty(pool_of(b), sizes, scalar_type(shape.dtype));
 }
 
 void ExecutorImpl::put(BufferId b, at::Tensor tensor) {

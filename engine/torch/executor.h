@@ -1,6 +1,8 @@
 // The executor: walks a rank's program in issue order and runs every op of it. The walking thread
 // is the compute lane; each other lane of the program is a FIFO worker thread (a stream). On the
-// CPU, device and host memory are two pools of the same memory, counted apart. The executor
+// CPU, device and host memory are two pools of the same memory, counted apart. On a device every
+// lane is a stream: the walk launches in issue order, events stand for dependencies, and the host
+// waits at the program's host synchronisations. The executor
 // adds no op, no order and no byte of its own: buffers are taken and freed where the program says.
 #pragma once
 
@@ -21,6 +23,9 @@ class Tensor;
 }
 
 namespace orrery::engine {
+
+class Device;
+class StreamCommunicator;
 
 // One micro-batch of a rank: [sequences * StepConstants::valid_tokens] tokens and labels (-100: no
 // label), and the lengths of the documents of each sequence. Ranks that share sequences are given
@@ -45,6 +50,11 @@ struct ExecutorOptions {
   std::int32_t skip_op = -1;  // fault injection: this op of the program is not run
   double init_std = 0.02;
   std::int64_t memory_limit = 0;  // bytes a rank may have live; 0: as much as there is
+  // Where to run; null: the CPU. With a device that launches, `collectives` are those of its
+  // streams and outlive the executor; `communicator` then only ends a failed run on the other
+  // ranks.
+  std::shared_ptr<Device> device;
+  StreamCommunicator* collectives = nullptr;
   // Sees each tensor as it enters its buffer (results of blocks are complete; collectives' outputs,
   // sums and chunked gradients are not yet written), and the step's gradient shards before they are
   // used. Called from the walking thread. For tests; may be empty.

@@ -81,7 +81,7 @@ ParamResolver ExecutorImpl::grads_of(const Op& op, const Block& b) {
 }
 
 void ExecutorImpl::add_loss(const Op& op, const Block& b, const std::vector<at::Tensor>& outputs) {
-  auto* sums = accumulator(op.metrics).data_ptr<double>();
+  const at::Tensor sums = accumulator(op.metrics).view(-1);
   bool found = false;
   for (const Prim& prim : b.prims) {
     for (std::size_t i = 0; is_loss(prim.kind) && i < outputs.size(); ++i) {
@@ -89,7 +89,7 @@ void ExecutorImpl::add_loss(const Op& op, const Block& b, const std::vector<at::
       const Metric metric = prim.kind == PrimKind::kCrossEntropy  ? kLoss
                             : prim.kind == PrimKind::kBalanceLoss ? kBalance
                                                                   : kZ;
-      sums[metric] += outputs[i].item<double>();
+      sums.narrow(0, static_cast<std::int64_t>(metric), 1).add_(outputs[i].view(-1));
       found = true;
     }
   }

@@ -24,14 +24,16 @@ void ExecutorImpl::allocate_outputs(const Op& op) {
   }
 }
 
-LaneWorker::Job ExecutorImpl::lane_job(OpId id) {
+Device::Job ExecutorImpl::lane_job(OpId id) {
   const std::int64_t enqueued = now_ns();
   const std::int32_t step = step_;
   return [this, id, enqueued, step]() -> Status {
     const MeterScope scope(meter_);
     const at::NoGradGuard no_grad;
     const bool copies = !is_collective(role_.ops[static_cast<std::size_t>(id)].kind);
-    Status status = copies ? run_copy(id, step, enqueued) : run_collective(id, step, enqueued);
+    Status status = copies                ? run_copy(id, step, enqueued)
+                    : device_->launches() ? launch_collective(id, enqueued)
+                                          : run_collective(id, step, enqueued);
     // The walk may be waiting for another lane, and that lane for ranks that wait for this one.
     if (!status.ok()) communicator_.abort(status.error());
     return status;
@@ -43,21 +45,23 @@ Status ExecutorImpl::run_copy(OpId id, std::int32_t step, std::int64_t enqueued)
   const Op& op = role_.ops[static_cast<std::size_t>(id)];
   CHECK(op.kind == OpKind::kCopyToHost || op.kind == OpKind::kCopyToDevice,
         std::string("not an op of a lane: ") + name_of(op.kind));
-  for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
   const std::int64_t started = now_ns();
   const Status copied = guarded("", [&]() -> Status {
     const at::Tensor& target = value(op.out.empty() ? op.updates.at(0) : op.out[0]);
-    target.copy_(value(op.in[0]));
+    device_->copy(target, value(op.in[0]));
     return Ok{};
   });
   if (!copied.ok()) return at_op(op, copied.error());
+  if (device_->launches()) {
+    launched_.push_back({id, enqueued, {}});
+    return Ok{};
+  }
   trace_.record(op.lane, SpanEvent{rank_, step, id, enqueued, started, now_ns()});
   return Ok{};
 }
 
 Status ExecutorImpl::run_collective(OpId id, std::int32_t step, std::int64_t enqueued) {
   const Op& op = role_.ops[static_cast<std::size_t>(id)];
-  for (const OpId dep : op.deps) TRY_OK(wait_for(dep));
   Channel& channel = communicator_.channel(op.lane, op.group);
   const std::int64_t posted = now_ns();
   const Status met =
@@ -139,19 +143,24 @@ Result<Traffic> ExecutorImpl::exchange_counts(const Op& op, Channel* channel) {
   const at::Tensor& received = value(op.out[0]);
   const auto* sent = own.data_ptr<std::int64_t>();
   auto* got = received.data_ptr<std::int64_t>();
-  const RouteVars& route = role_.route;
-  const std::int32_t ep = route.ep;
   const auto local = static_cast<std::int32_t>(buffer(op.out[0]).cols);
   Traffic traffic;
   if (channel == nullptr) {
     std::copy(sent, sent + local, got);
   } else {
-    const std::vector<std::int64_t> bytes(static_cast<std::size_t>(ep), local * 8);
+    const std::vector<std::int64_t> bytes(static_cast<std::size_t>(role_.route.ep), local * 8);
     TRY(traffic, channel->all_to_all_v(sent, bytes, got, bytes));
   }
+  record_counts(op, sent, got);
+  return traffic;
+}
+
+void ExecutorImpl::record_counts(const Op& op, const std::int64_t* sent, const std::int64_t* got) {
+  const RouteVars& route = role_.route;
+  const auto local = static_cast<std::int32_t>(buffer(op.out[0]).cols);
   std::int64_t* const first = binding_.values.data() + op.vars.route;
   std::fill(first, first + local / route.local_experts * route.size(), 0);
-  for (std::int32_t p = 0; p < ep; ++p) {
+  for (std::int32_t p = 0; p < route.ep; ++p) {
     for (std::int32_t e = 0; e < local; ++e) {
       std::int64_t* const record = first + e / route.local_experts * route.size();
       const std::int64_t in = got[p * local + e];
@@ -161,7 +170,6 @@ Result<Traffic> ExecutorImpl::exchange_counts(const Op& op, Channel* channel) {
       record[route.sent(p)] += sent[p * local + e];
     }
   }
-  return traffic;
 }
 
 Result<Traffic> ExecutorImpl::all_to_all(const Op& op, Channel& channel) {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/lane_worker.h"
+#include "engine/torch/device.h"
 #include "engine/torch/executor.h"
 #include "engine/torch/interpreter.h"
 #include "engine/torch/metered_allocator.h"
@@ -33,6 +33,15 @@ struct ParamPlace {
   std::int64_t offset = 0, numel = 0;
 };
 
+// The numbers of one optimizer step.
+struct AdamStep {
+  double clip, lr, beta1, beta2, eps, correction1, correction2;
+};
+// executor_device.cpp: the same update as the loops of executor_update.cpp, by launched operations
+// on flat tensors of one dtype.
+void launch_adamw(const AdamStep& s, double decay, const at::Tensor& g, const at::Tensor& w,
+                  const at::Tensor& m, const at::Tensor& v);
+
 class ExecutorImpl final : public Executor {
  public:
   ExecutorImpl(const Program& program, std::int32_t rank, Communicator& communicator,
@@ -47,11 +56,13 @@ class ExecutorImpl final : public Executor {
 
  private:
   // executor.cpp: the walk.
+  Status fill_state();
   Status walk(const std::vector<MicroBatch>& batch);
   Status run_compute(OpId id, const std::vector<MicroBatch>& batch);
   Status compute(const Op& op, const std::vector<MicroBatch>& batch);
   Status post(OpId id);
   Status wait_for(OpId id);
+  std::vector<LanePoint> moments(const std::vector<OpId>& ops) const;
   Status wait_for_host(const Op& op);
   void expect_complete(const Op& op) const;
   void free_buffers(OpId id);
@@ -71,11 +82,12 @@ class ExecutorImpl final : public Executor {
   ParamResolver grads_of(const Op& op, const Block& block);
 
   // executor_comm.cpp: collectives and copies, run by the thread of their lane.
-  LaneWorker::Job lane_job(OpId id);
+  Device::Job lane_job(OpId id);
   Status run_copy(OpId id, std::int32_t step, std::int64_t enqueued);
   Status run_collective(OpId id, std::int32_t step, std::int64_t enqueued);
   Result<Traffic> communicate(const Op& op, Channel& channel);
   Result<Traffic> exchange_counts(const Op& op, Channel* channel);
+  void record_counts(const Op& op, const std::int64_t* sent, const std::int64_t* got);
   Result<Traffic> all_to_all(const Op& op, Channel& channel);
   Result<Traffic> all_to_all_v(const Op& op, Channel& channel);
   Result<Traffic> count_tokens(const Op& op, Channel& channel);
@@ -87,6 +99,28 @@ class ExecutorImpl final : public Executor {
   std::int64_t part_bytes(const Op& op, std::int32_t part, std::int32_t var) const;
   MemberBytes exchanged_bytes(const Op& op) const;
   Intent intent_of(const Op& op, const Channel& channel) const;
+
+  // executor_device.cpp: what is done otherwise where jobs only launch.
+  struct Launched {
+    OpId op = -1;
+    std::int64_t enqueued = 0;
+    Traffic traffic;
+  };
+  // Counts on their way to the host: own ones, and those received.
+  struct DueCounts {
+    const Op* op = nullptr;
+    at::Tensor sent, received;
+  };
+  void learn_counts(const Op& op);
+  Status launch_collective(OpId id, std::int64_t enqueued);
+  Result<Traffic> launch_counts(const Op& op, Channel& channel);
+  Result<Traffic> launch_labels(const Op& op, Channel& channel);
+  Result<Traffic> launch_metrics(const Op& op, Channel& channel);
+  void launch_norm(const Op& op);
+  void launch_bias(const Op& op);
+  void trace_launched();
+  bool on_host(BufferId b) const;
+  Lane pool_of(BufferId b) const;
 
   // executor_update.cpp: everything else.
   void load_batch(const Op& op, const std::vector<MicroBatch>& batch);
@@ -123,8 +157,11 @@ class ExecutorImpl final : public Executor {
   const ExecutorOptions options_;
   std::shared_ptr<MemoryMeter> meter_, host_meter_;
   std::vector<Slot> slots_;
-  std::array<std::unique_ptr<LaneWorker>, kNumLanes> workers_;  // of the lanes that have ops
-  std::vector<LaneWorker::Ticket> tickets_;                     // by op, of posted ones
+  std::shared_ptr<Device> device_;
+  std::vector<LanePoint> points_;    // by op: when it has ended
+  std::vector<Launched> launched_;   // of this step, for its trace; only where jobs launch
+  std::vector<DueCounts> due_;       // the same
+  at::Tensor host_metrics_;          // the same: what the world's metrics come back to
   std::vector<OpId> host_producer_;  // by buffer: the host_sync op that writes it
   std::array<std::vector<std::int64_t>, kNumLanes> sequence_;      // collectives so far, by group
   std::vector<std::vector<std::vector<std::int64_t>>> documents_;  // by micro-batch

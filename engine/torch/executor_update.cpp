@@ -36,10 +36,6 @@ double sum_of_squares(const T* p, std::int64_t n) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-struct AdamStep {
-  double clip, lr, beta1, beta2, eps, correction1, correction2;
-};
-
 // w -= lr * (decay * w + (m / c1) / (sqrt(v / c2) + eps)), as in Loshchilov and Hutter 2019.
 template <class T>
 void adamw(const AdamStep& s, double decay, std::int64_t n, const T* g, T* w, T* m, T* v) {
@@ -114,7 +110,9 @@ void ExecutorImpl::load_batch(const Op& op, const std::vector<MicroBatch>& batch
       if (t.numel() != static_cast<std::int64_t>(tokens.size())) {
         throw std::runtime_error("a micro-batch of " + std::to_string(tokens.size()) + " tokens");
       }
-      std::copy(tokens.begin(), tokens.end(), t.data_ptr<std::int64_t>());
+      at::Tensor host = t.device().is_cpu() ? t : at::empty(t.sizes(), t.dtype());
+      std::copy(tokens.begin(), tokens.end(), host.data_ptr<std::int64_t>());
+      if (!t.is_same(host)) t.copy_(host);
       put(b, std::move(t));
     };
     copy(op.out[2 * m], own_part(batch[m].ids, 0));
@@ -151,6 +149,7 @@ void ExecutorImpl::add_loads(const Op& op) {
 
 // Every parameter once in the world: ranks that hold a copy of a shard leave it to the first.
 void ExecutorImpl::grad_norm(const Op& op) {
+  const bool launches = device_->launches();
   double sum = 0;
   for (std::size_t u = 0; u < op.in.size(); ++u) {
     const at::Tensor& g = value(op.in[u]);
@@ -158,10 +157,11 @@ void ExecutorImpl::grad_norm(const Op& op) {
       const MeterScope unmetered(nullptr);
       options_.observe(op, op.in[u], g);
     }
-    if (group(role_.units[u].replicate_group).index_of(rank_) != 0) continue;
+    if (launches || group(role_.units[u].replicate_group).index_of(rank_) != 0) continue;
     sum += g.scalar_type() == at::kDouble ? sum_of_squares(g.data_ptr<double>(), g.numel())
                                           : sum_of_squares(g.data_ptr<float>(), g.numel());
   }
+  if (launches) return launch_norm(op);
   auto* sums = accumulator(op.metrics).data_ptr<double>();
   sums[kSquaredNorm] += sum;
   sums[kWorldCheck] = 1.0 / static_cast<double>(program_.world);
@@ -169,7 +169,8 @@ void ExecutorImpl::grad_norm(const Op& op) {
 
 // Whether this step's gradients may be used; keeps the metrics for the step's result.
 bool ExecutorImpl::finite_norm(const Op& op) {
-  const double* sums = value(op.metrics).data_ptr<double>();
+  const at::Tensor& metrics = device_->launches() ? host_metrics_ : value(op.metrics);
+  const double* sums = metrics.data_ptr<double>();
   if (std::abs(sums[kWorldCheck] - 1) > 1e-6) {
     throw std::runtime_error("the metrics were not reduced");
   }
@@ -181,6 +182,7 @@ bool ExecutorImpl::finite_norm(const Op& op) {
 // bias += speed * sign(mean load - load), as in Wang et al. 2024 (2408.15664).
 void ExecutorImpl::update_bias(const Op& op) {
   if (!finite_norm(op)) return;
+  if (device_->launches()) return launch_bias(op);
   const at::Tensor& loads = value(op.in[0]);
   const std::int64_t experts = loads.size(1);
   const double speed = program_.step.bias_speed, rows = routed_rows(program_, role_);
@@ -224,7 +226,10 @@ void ExecutorImpl::optimizer_step(const Op& op) {
     if (from >= to) continue;
     const double decay = p.is_norm ? 0 : a.weight_decay;
     const std::int64_t at = from - begin, n = to - from;
-    if (w.scalar_type() == at::kDouble) {
+    if (device_->launches()) {
+      launch_adamw(s, decay, g.view(-1).narrow(0, at, n), w.view(-1).narrow(0, at, n),
+                   m.view(-1).narrow(0, at, n), v.view(-1).narrow(0, at, n));
+    } else if (w.scalar_type() == at::kDouble) {
       adamw(s, decay, n, g.data_ptr<double>() + at, w.data_ptr<double>() + at,
             m.data_ptr<double>() + at, v.data_ptr<double>() + at);
     } else {

@@ -2,7 +2,6 @@
 #include "engine/torch/metered_allocator.h"
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 
@@ -18,6 +17,9 @@
 #include <vector>
 
 #include "core/quantity.h"
+#include "engine/torch/device_memory.h"
+
+#include "engine/torch/compat.h"
 
 namespace orrery::engine {
 namespace {
@@ -71,9 +73,9 @@ void* from_machine(std::size_t bytes) {
   }
 }
 
-class MeteredAllocator final : public c10::Allocator {
+class MeteredAllocator final : public AllocatorBase {
  public:
-  c10::DataPtr allocate(std::size_t bytes) const override {
+  c10::DataPtr take(std::size_t bytes) const override {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (bytes == 0) return {nullptr, nullptr, &free_metered, cpu};
     const std::shared_ptr<MemoryMeter>& meter = current_meter();
@@ -240,6 +242,10 @@ MeterScope::~MeterScope() {
   current_meter() = std::move(previous_);
 }
 
+std::shared_ptr<MemoryMeter> thread_meter() {
+  return current_meter();
+}
+
 LibraryScope::LibraryScope() {
   ++library_depth;
 }
@@ -250,6 +256,7 @@ LibraryScope::~LibraryScope() {
 
 std::int64_t classify(const at::Tensor& tensor, BufferClass cls) {
   if (!tensor.defined() || !tensor.has_storage()) return 0;
+  if (!tensor.device().is_cpu()) return classify_device(tensor, cls);
   const c10::DataPtr& data = tensor.storage().data_ptr();
   void* memory = data.cast_context<void>(&free_metered);
   if (memory == nullptr) return 0;

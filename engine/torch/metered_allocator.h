@@ -85,6 +85,9 @@ class MeterScope {
   std::shared_ptr<MemoryMeter> previous_;
 };
 
+// The meter of this thread's innermost MeterScope; null without one.
+std::shared_ptr<MemoryMeter> thread_meter();
+
 // Allocations of this thread are a product's own scratch while this lives. Held around the calls of
 // matrix products only, whose outputs exist already: oneDNN packs bf16 operands into buffers of its
 // own, below 2 MiB whatever the sizes (a device profile's `reserved` covers them).
@@ -96,8 +99,9 @@ class LibraryScope {
   LibraryScope& operator=(const LibraryScope&) = delete;
 };
 
-// Moves a tensor's storage to another class (an allocation begins as kWorkspace). Does nothing for
-// storage that no meter counted. Returns the bytes of the storage that are counted.
+// Moves a tensor's storage, of the CPU or of a device, to another class (an allocation begins as
+// kWorkspace). Does nothing for storage that no meter counted. Returns the bytes of the storage
+// that are counted.
 std::int64_t classify(const at::Tensor& tensor, BufferClass cls);
 
 }  // namespace orrery::engine

@@ -1,10 +1,15 @@
-// Causal attention inside documents, by chunks of query rows (softmax over all keys of the chunk,
-// with the log-sum-exp kept; backward recomputes the probabilities from it, as in Dao et al. 2022,
-// FlashAttention, algorithm 4). Heads of one key-value head are rows of one product: k and v are
-// never repeated. Buffers have the size of the worst case, one document that spans the sequence, so
-// that memory does not depend on the data.
+// Causal attention inside documents, by chunks of query rows (with the log-sum-exp kept; backward
+// recomputes the probabilities from it, as in Dao et al. 2022, FlashAttention, algorithm 4). Heads
+// of one key-value head are rows of one product: k and v are never repeated. Buffers have the size
+// of the worst case, one document that spans the sequence, so that memory does not depend on the
+// data. A chunk is done by tiles of its rows, which see no key behind their last: half of the
+// scores of a document are never made, and those of a tile stay in the cache from the product to
+// the next.
+#include <ATen/ops/_softmax.h>
+#include <ATen/ops/_softmax_backward_data.h>
 #include <ATen/ops/ones.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -13,6 +18,8 @@
 
 namespace orrery::engine {
 namespace {
+
+constexpr std::int64_t kTileRows = 64;
 
 // Sizes and views of one attention.
 struct Shape {
@@ -50,6 +57,14 @@ struct Shape {
 struct Chunk {
   std::int64_t row, n, first, keys;
 };
+
+// Calls body for the tiles of a chunk.
+template <class Body>
+void for_tiles(const Chunk& c, Body&& body) {
+  for_slices(c.n, kTileRows, [&](std::int64_t begin, std::int64_t n) {
+    body(Chunk{c.row + begin, n, c.first, c.keys - c.n + begin + n});
+  });
+}
 
 at::Tensor load_query(const Shape& s, const at::Tensor& buffer, const at::Tensor& x,
                       const Chunk& c) {
@@ -119,16 +134,11 @@ struct Scores {
     out.copy_(wide);
     return out;
   }
-  // scale * q k^T [kv, group*n, keys], minus infinity where the key comes after the query.
-  at::Tensor masked(const Shape& s, const Chunk& c, const at::Tensor& q,
-                    const at::Tensor& k) const {
-    const at::Tensor scores = product(high, q, k.transpose(1, 2));
-    scores.mul_(s.scale);
+  // Fills the scores of keys that come after their query.
+  void fill_future(const Shape& s, const Chunk& c, const at::Tensor& scores, double value) const {
     scores.view({s.kv * s.group, c.n, c.keys})
         .narrow(2, c.keys - c.n, c.n)
-        .masked_fill_(mask.narrow(0, 0, c.n).narrow(1, 0, c.n),
-                      -std::numeric_limits<double>::infinity());
-    return scores;
+        .masked_fill_(mask.narrow(0, 0, c.n).narrow(1, 0, c.n), value);
   }
 };
 
@@ -168,29 +178,35 @@ struct Gradients {
   }
 };
 
-void backward_chunk(const BackwardCall& call, const Shape& s, const Chunk& c, const Scores& scores,
-                    const Gradients& g, const at::Tensor& dk, const at::Tensor& dv) {
-  const at::Tensor k = load_keys(s, g.k, call.in[1], c);
-  const at::Tensor v = load_keys(s, g.v, call.in[2], c);
+void softmax(at::Tensor x) {
+  at::_softmax_out(x, x, -1, false);
+}
+
+// With p = softmax(x): dp becomes dx = p * (dp - sum(dp * p)).
+void softmax_backward(at::Tensor dp, const at::Tensor& p) {
+  at::_softmax_backward_data_out(dp, dp, p, -1, p.scalar_type());
+}
+
+void backward_tile(const BackwardCall& call, const Shape& s, const Chunk& c, const Scores& scores,
+                   const Gradients& g, const at::Tensor& k, const at::Tensor& v) {
   const at::Tensor q = load_query(s, g.q, call.in[0], c);
   const at::Tensor dy = load_query(s, g.dy, call.grad_out[0], c);
   const at::Tensor lse = carve(g.lse, {s.kv, s.group * c.n, 1});
   lse.view({s.kv * s.group, c.n}).copy_(statistic_rows(call.statistic, c));
-  const at::Tensor p = scores.masked(s, c, q, k);
+  // Sums are kept as [kv, tokens, d], so that a later tile adds to the same keys.
+  const at::Tensor dk = g.dk.view({s.kv, s.tokens, s.d}).narrow(1, 0, c.keys);
+  const at::Tensor dv = g.dv.view({s.kv, s.tokens, s.d}).narrow(1, 0, c.keys);
+  q.mul_(s.scale);
+  const at::Tensor p = scores.product(scores.high, q, k.transpose(1, 2));
   p.sub_(lse).exp_();
+  scores.fill_future(s, c, p, 0);
   g.add_product(s, dv, scores.lowered(p), dy);
-
-  const at::Tensor o = load_query(s, g.wide_o, call.out[0], c);
-  const at::Tensor wide_dy = load_query(s, g.wide_dy, call.grad_out[0], c);
-  o.mul_(wide_dy);
-  const at::Tensor dot = carve(g.dot, {s.kv, s.group * c.n, 1});
-  sum_to(dot, o, -1, true);
-
   const at::Tensor ds = scores.product(g.dp, dy, v.transpose(1, 2));
-  ds.sub_(dot).mul_(p).mul_(s.scale);
+  softmax_backward(ds, p);
   const at::Tensor ds_low = scores.lowered(ds);
   const at::Tensor dq = carve(g.dy, {s.kv, s.group * c.n, s.d});  // dy is not read again
   bmm_to(dq, ds_low, k);
+  dq.mul_(s.scale);
   s.by_head(call.grad_in[0], c.row, c.n).copy_(dq.view({s.kv, s.group, c.n, s.d}));
   g.add_product(s, dk, ds_low, q);
 }
@@ -204,21 +220,25 @@ void attention_forward(ForwardCall& call) {
   const at::Tensor query = scratch(q, {s.query()}, s.low);
   const at::Tensor most = scratch(q, {s.vector()}, s.stat), sum = scratch(q, {s.vector()}, s.stat);
   const Scores scores(s, q);
-  for_chunks(s, call.context, q.size(0), [&](const Chunk& c, bool) {
-    const at::Tensor k = load_keys(s, key, call.in[1], c);
-    const at::Tensor v = load_keys(s, value, call.in[2], c);
-    const at::Tensor x = load_query(s, query, q, c);
-    const at::Tensor p = scores.masked(s, c, x, k);
-    const at::Tensor m = carve(most, {s.kv, s.group * c.n, 1});
-    const at::Tensor z = carve(sum, {s.kv, s.group * c.n, 1});
-    amax_to(m, p, -1, true);
-    p.sub_(m).exp_();
-    sum_to(z, p, -1, true);
-    p.div_(z);
-    z.log_().add_(m);
-    statistic_rows(call.statistic, c).copy_(z.view({s.kv * s.group, c.n}));
-    bmm_to(x, scores.lowered(p), v);  // the queries are not read again
-    s.by_head(call.out[0], c.row, c.n).copy_(x.view({s.kv, s.group, c.n, s.d}));
+  for_chunks(s, call.context, q.size(0), [&](const Chunk& chunk, bool) {
+    const at::Tensor k = load_keys(s, key, call.in[1], chunk);
+    const at::Tensor v = load_keys(s, value, call.in[2], chunk);
+    for_tiles(chunk, [&](const Chunk& c) {
+      const at::Tensor x = load_query(s, query, q, c);
+      x.mul_(s.scale);
+      const at::Tensor p = scores.product(scores.high, x, k.narrow(1, 0, c.keys).transpose(1, 2));
+      scores.fill_future(s, c, p, -std::numeric_limits<double>::infinity());
+      const at::Tensor m = carve(most, {s.kv, s.group * c.n, 1});
+      const at::Tensor z = carve(sum, {s.kv, s.group * c.n, 1});
+      amax_to(m, p, -1, true);
+      softmax(p);
+      // The highest probability is exp(m - lse).
+      amax_to(z, p, -1, true);
+      m.sub_(z.log_());
+      statistic_rows(call.statistic, c).copy_(m.view({s.kv * s.group, c.n}));
+      bmm_to(x, scores.lowered(p), v.narrow(1, 0, c.keys));  // the queries are not read again
+      s.by_head(call.out[0], c.row, c.n).copy_(x.view({s.kv, s.group, c.n, s.d}));
+    });
   });
 }
 
@@ -228,18 +248,22 @@ void attention_backward(BackwardCall& call) {
   for (const at::Tensor& grad : call.grad_in) CHECK(grad.defined(), "q, k and v carry gradients");
   const Gradients g(s, q);
   const Scores scores(s, q);
-  for_chunks(s, call.context, q.size(0), [&](const Chunk& c, bool last) {
-    if (c.row == c.first) {
+  for_chunks(s, call.context, q.size(0), [&](const Chunk& chunk, bool last) {
+    if (chunk.row == chunk.first) {
       g.dk.zero_();
       g.dv.zero_();
     }
-    // Sums are kept as [kv, tokens, d], so that a longer chunk adds to the same keys.
-    const at::Tensor dk = g.dk.view({s.kv, s.tokens, s.d}).narrow(1, 0, c.keys);
-    const at::Tensor dv = g.dv.view({s.kv, s.tokens, s.d}).narrow(1, 0, c.keys);
-    backward_chunk(call, s, c, scores, g, dk, dv);
+    const at::Tensor k = load_keys(s, g.k, call.in[1], chunk);
+    const at::Tensor v = load_keys(s, g.v, call.in[2], chunk);
+    for_tiles(chunk, [&](const Chunk& c) {
+      backward_tile(call, s, c, scores, g, k.narrow(1, 0, c.keys), v.narrow(1, 0, c.keys));
+    });
     if (!last) return;
-    s.by_kv(call.grad_in[1], c.first, c.keys).copy_(dk);
-    s.by_kv(call.grad_in[2], c.first, c.keys).copy_(dv);
+    const auto sum = [&](const at::Tensor& flat) {
+      return flat.view({s.kv, s.tokens, s.d}).narrow(1, 0, chunk.keys);
+    };
+    s.by_kv(call.grad_in[1], chunk.first, chunk.keys).copy_(sum(g.dk));
+    s.by_kv(call.grad_in[2], chunk.first, chunk.keys).copy_(sum(g.dv));
   });
 }
 

@@ -5,7 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mean.h>
 #include <ATen/ops/mul.h>
-#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/silu_backward.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -19,6 +20,21 @@ namespace {
 
 void mean_to(at::Tensor out, const at::Tensor& a) {
   at::mean_out(out, a, {-1}, true);
+}
+
+// x in the dtype of `buffer`: itself, or a copy there.
+at::Tensor widened(const at::Tensor& buffer, const at::Tensor& x) {
+  if (x.scalar_type() == buffer.scalar_type()) return x;
+  return carve(buffer, x.sizes()).copy_(x);
+}
+
+// Where a result for `out` is made: there, or in the buffer when `out` has another dtype; put()
+// then copies it.
+at::Tensor place(const at::Tensor& buffer, const at::Tensor& out) {
+  return out.scalar_type() == buffer.scalar_type() ? out : carve(buffer, out.sizes());
+}
+void put(const at::Tensor& out, const at::Tensor& made) {
+  if (made.scalar_type() != out.scalar_type()) out.copy_(made);
 }
 
 // Positions of the rows, which restart at each document: of whole sequences, or of the rows
@@ -100,16 +116,17 @@ void rotate(const BlockContext& context, const Prim& prim, const at::Tensor& x, 
     mul_to(sine, position.view({n, 1, 1}), frequency.view({1, 1, half}));
     at::cos_out(c, sine);
     sine.sin_();
-    const at::Tensor from = carve(a, {n, prim.heads, prim.head_dim});
-    const at::Tensor to = carve(b, {n, prim.heads, prim.head_dim});
-    from.view({n, cols}).copy_(x.narrow(0, begin, n));
+    const std::int64_t by_head[] = {n, prim.heads, prim.head_dim};
+    const at::Tensor out = y.narrow(0, begin, n), made = place(b, out);
+    const at::Tensor from = widened(a, x.narrow(0, begin, n)).view(by_head);
+    const at::Tensor to = made.view(by_head);
     const at::Tensor x1 = from.narrow(2, 0, half), x2 = from.narrow(2, half, half);
     const at::Tensor y1 = to.narrow(2, 0, half), y2 = to.narrow(2, half, half);
     mul_to(y1, x1, c);
     y1.addcmul_(x2, sine, -sign);
     mul_to(y2, x2, c);
     y2.addcmul_(x1, sine, sign);
-    y.narrow(0, begin, n).copy_(to.view({n, cols}));
+    put(out, made);
   });
 }
 
@@ -123,15 +140,16 @@ void rms_norm_forward(ForwardCall& call) {
   const std::int64_t step = slice_of(call.block, call.prim.in[0]);
   const at::Tensor a = scratch(x, {step * cols}, stat), b = scratch(x, {step * cols}, stat);
   for_slices(x.size(0), step, [&](std::int64_t begin, std::int64_t n) {
-    const at::Tensor hat = carve(a, {n * groups, d}), square = carve(b, {n * groups, d});
-    hat.view({n, cols}).copy_(x.narrow(0, begin, n));
-    mul_to(square, hat, hat);
+    const at::Tensor wide = widened(a, x.narrow(0, begin, n)).view({n * groups, d});
+    const at::Tensor square = carve(b, {n * groups, d});
+    mul_to(square, wide, wide);
     const at::Tensor scale = call.statistic.narrow(0, begin, n).view({n * groups, 1});
     mean_to(scale, square);
     scale.add_(call.prim.scalar).rsqrt_();
-    hat.mul_(scale);
     const at::Tensor y = call.out[0].narrow(0, begin, n).view({n * groups, d});
-    y.copy_(hat);
+    const at::Tensor hat = place(b, y);
+    mul_to(hat, wide, scale);
+    put(y, hat);
     y.mul_(call.weight);
   });
 }
@@ -151,20 +169,22 @@ void rms_norm_backward(BackwardCall& call) {
     const at::Tensor hat = carve(a, {n * groups, d}), g = carve(b, {n * groups, d}),
                      product = carve(c, {n * groups, d}), mean = carve(v, {n * groups, 1});
     const at::Tensor scale = call.statistic.narrow(0, begin, n).view({n * groups, 1});
-    hat.view({n, cols}).copy_(x.narrow(0, begin, n));
-    hat.mul_(scale);
-    g.view({n, cols}).copy_(call.grad_out[0].narrow(0, begin, n));
+    mul_to(hat, widened(a, x.narrow(0, begin, n)).view({n * groups, d}), scale);
+    const at::Tensor dy = widened(b, call.grad_out[0].narrow(0, begin, n)).view({n * groups, d});
     if (call.grad_weight.defined()) {
-      mul_to(product, g, hat);
+      mul_to(product, dy, hat);
       sum_to(part, product, 0, false);
       total.add_(part);
     }
     if (!call.grad_in[0].defined()) return;
-    g.mul_(weight);
+    mul_to(g, dy, weight);
     mul_to(product, g, hat);
     mean_to(mean, product);
-    g.sub_(hat.mul_(mean)).mul_(scale);
-    call.grad_in[0].narrow(0, begin, n).copy_(g.view({n, cols}));
+    g.sub_(hat.mul_(mean));
+    const at::Tensor dx = call.grad_in[0].narrow(0, begin, n).view({n * groups, d});
+    const at::Tensor made = place(c, dx);
+    mul_to(made, g, scale);
+    put(dx, made);
   });
   if (call.grad_weight.defined()) {
     call.grad_weight.add_(total.to(call.grad_weight.scalar_type()));
@@ -191,17 +211,16 @@ void swiglu_forward(ForwardCall& call) {
   const std::int64_t cols = gate.size(1), step = slice_of(call.block, call.prim.in[0]);
   const at::Tensor a = scratch(gate, {step * cols}, stat), b = scratch(gate, {step * cols}, stat);
   for_slices(gate.size(0), step, [&](std::int64_t begin, std::int64_t n) {
-    at::Tensor silu = carve(a, {n, cols}), other = carve(b, {n, cols});
-    silu.copy_(gate.narrow(0, begin, n));
-    at::sigmoid_out(other, silu);
-    silu.mul_(other);
-    other.copy_(call.in[1].narrow(0, begin, n));
-    silu.mul_(other);
-    call.out[0].narrow(0, begin, n).copy_(silu);
+    at::Tensor silu = carve(b, {n, cols});
+    at::silu_out(silu, widened(a, gate.narrow(0, begin, n)));
+    const at::Tensor up = widened(a, call.in[1].narrow(0, begin, n));
+    const at::Tensor out = call.out[0].narrow(0, begin, n), made = place(b, out);
+    mul_to(made, silu, up);
+    put(out, made);
   });
 }
 
-// With s = sigmoid(gate): d up = dy * gate * s; d gate = dy * up * (s + gate * s * (1 - s)).
+// d up = dy * silu(gate); d gate = dy * up * silu'(gate).
 void swiglu_backward(BackwardCall& call) {
   const at::Tensor& gate = call.in[0];
   const at::ScalarType stat = stat_type(gate);
@@ -209,20 +228,22 @@ void swiglu_backward(BackwardCall& call) {
   const at::Tensor a = scratch(gate, {step * cols}, stat), b = scratch(gate, {step * cols}, stat),
                    c = scratch(gate, {step * cols}, stat), d = scratch(gate, {step * cols}, stat);
   for_slices(gate.size(0), step, [&](std::int64_t begin, std::int64_t n) {
-    at::Tensor silu = carve(a, {n, cols}), sigma = carve(b, {n, cols}), dy = carve(c, {n, cols}),
-               product = carve(d, {n, cols});
-    silu.copy_(gate.narrow(0, begin, n));
-    at::sigmoid_out(sigma, silu);
-    silu.mul_(sigma);
-    dy.copy_(call.grad_out[0].narrow(0, begin, n));
-    mul_to(product, dy, silu);
-    if (call.grad_in[1].defined()) call.grad_in[1].narrow(0, begin, n).copy_(product);
+    const at::Tensor x = widened(a, gate.narrow(0, begin, n));
+    const at::Tensor dy = widened(c, call.grad_out[0].narrow(0, begin, n));
+    if (call.grad_in[1].defined()) {
+      at::Tensor silu = carve(b, {n, cols});
+      at::silu_out(silu, x);
+      const at::Tensor out = call.grad_in[1].narrow(0, begin, n), made = place(b, out);
+      mul_to(made, silu, dy);
+      put(out, made);
+    }
     if (!call.grad_in[0].defined()) return;
-    mul_to(product, silu, sigma);
-    silu.sub_(product).add_(sigma).mul_(dy);
-    product.copy_(call.in[1].narrow(0, begin, n));
-    silu.mul_(product);
-    call.grad_in[0].narrow(0, begin, n).copy_(silu);
+    const at::Tensor d_silu = carve(d, {n, cols});
+    mul_to(d_silu, dy, widened(d, call.in[1].narrow(0, begin, n)));
+    const at::Tensor out = call.grad_in[0].narrow(0, begin, n);
+    at::Tensor made = place(b, out);
+    at::silu_backward_out(made, d_silu, x);
+    put(out, made);
   });
 }
 

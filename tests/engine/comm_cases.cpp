@@ -102,6 +102,27 @@ void put_sum(Bytes& out, const std::vector<Bytes>& inputs, std::size_t i, DType 
   }
 }
 
+double real_at(const Bytes& bytes, std::size_t i, DType dtype) {
+  if (dtype == DType::kFloat32) return static_cast<double>(get<float>(bytes, i));
+  if (dtype == DType::kFloat64) return get<double>(bytes, i);
+  if (dtype == DType::kInt64) return static_cast<double>(get<std::int64_t>(bytes, i));
+  return static_cast<double>(
+      std::bit_cast<float>(static_cast<std::uint32_t>(get<std::uint16_t>(bytes, i)) << 16));
+}
+
+// The sum of the absolute values of element `i`.
+double magnitude(const std::vector<Bytes>& inputs, std::size_t i, DType dtype) {
+  double sum = 0;
+  for (const Bytes& input_of_rank : inputs) sum += std::abs(real_at(input_of_rank, i, dtype));
+  return sum;
+}
+
+// Half a unit in the last place of one.
+double rounding_of(DType dtype) {
+  if (dtype == DType::kBFloat16) return std::ldexp(1.0, -8);
+  return std::ldexp(1.0, dtype == DType::kFloat32 ? -24 : -53);
+}
+
 // The parts of one rank's all-to-all-v input, by receiver.
 struct Outgoing {
   Bytes bytes;
@@ -219,6 +240,7 @@ Outcome expected_outcome(std::uint64_t seed, std::int32_t size, std::int32_t ind
     }
     Bytes result;
     WireBytes wire;
+    std::vector<double> magnitudes;
     if (call.kind == Kind::kAllGather) {
       for (const Bytes& part : inputs) result.insert(result.end(), part.begin(), part.end());
       wire = all_gather_wire(size, call.count * element);
@@ -242,6 +264,7 @@ Outcome expected_outcome(std::uint64_t seed, std::int32_t size, std::int32_t ind
       const std::int64_t start = scatter ? index * call.count : 0;
       for (std::int64_t k = start; k < start + call.count; ++k) {
         put_sum(result, inputs, static_cast<std::size_t>(k), call.dtype);
+        magnitudes.push_back(magnitude(inputs, static_cast<std::size_t>(k), call.dtype));
       }
       wire = scatter ? reduce_scatter_wire(size, call.count, element)
                      : all_reduce_wire(size, call.count, element);
@@ -249,6 +272,8 @@ Outcome expected_outcome(std::uint64_t seed, std::int32_t size, std::int32_t ind
     outcome.names.push_back(name_of_call(i, call));
     outcome.results.push_back(std::move(result));
     outcome.traffic.push_back({wire.sent, wire.received});
+    outcome.dtypes.push_back(call.dtype);
+    outcome.magnitudes.push_back(std::move(magnitudes));
   }
   return outcome;
 }
@@ -272,6 +297,29 @@ std::string difference(const Outcome& actual, const Outcome& expected) {
     }
   }
   return "";
+}
+
+std::string difference_but_rounding(const Outcome& actual, const Outcome& expected,
+                                    std::int32_t members) {
+  if (actual.names != expected.names) return "other calls";
+  Outcome settled = actual;
+  for (std::size_t i = 0; i < expected.names.size(); ++i) {
+    const DType dtype = expected.dtypes[i];
+    const std::vector<double>& magnitudes = expected.magnitudes[i];
+    if (magnitudes.empty() || dtype == DType::kInt64) continue;
+    if (actual.results[i].size() != expected.results[i].size()) continue;
+    for (std::size_t k = 0; k < magnitudes.size(); ++k) {
+      const double bound = members * rounding_of(dtype) * magnitudes[k];
+      const double off =
+          real_at(actual.results[i], k, dtype) - real_at(expected.results[i], k, dtype);
+      if (!(std::abs(off) <= bound)) {
+        return expected.names[i] + ": element " + std::to_string(k) + " is off by " +
+               std::to_string(off) + ", allowed " + std::to_string(bound);
+      }
+    }
+    settled.results[i] = expected.results[i];
+  }
+  return difference(settled, expected);
 }
 
 }  // namespace orrery::engine::test

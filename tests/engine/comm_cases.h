@@ -18,6 +18,10 @@ struct Outcome {
   std::vector<std::string> names;
   std::vector<Bytes> results;
   std::vector<Traffic> traffic;
+  // Of an expected outcome, by call: the type, and the sums of absolute values that a sum's
+  // rounding is relative to (empty where data only move).
+  std::vector<DType> dtypes;
+  std::vector<std::vector<double>> magnitudes;
 };
 
 // The groups of a world: all of it, halves of neighbours, pairs at half the world's distance, and
@@ -34,6 +38,10 @@ Outcome expected_outcome(std::uint64_t seed, std::int32_t size, std::int32_t ind
 
 // Empty when equal, else what differs.
 std::string difference(const Outcome& actual, const Outcome& expected);
+// The same for a back end whose sums of `members` terms round in an order of their own. What only
+// moves, and sums of int64, must be equal.
+std::string difference_but_rounding(const Outcome& actual, const Outcome& expected,
+                                    std::int32_t members);
 
 // bf16 rounding by comparing distances to both neighbours, as an independent reference.
 std::uint16_t nearest_bf16(float value);

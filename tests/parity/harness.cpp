@@ -21,7 +21,7 @@ namespace orrery::parity {
 namespace {
 
 std::vector<double> doubles(const at::Tensor& t) {
-  const at::Tensor d = t.detach().to(at::kDouble).contiguous().view(-1);
+  const at::Tensor d = t.detach().cpu().to(at::kDouble).contiguous().view(-1);
   return {d.data_ptr<double>(), d.data_ptr<double>() + d.numel()};
 }
 
@@ -121,12 +121,12 @@ class RankRun {
 
   void observe(const Op& op, BufferId b, const at::Tensor& t) {
     const Role& role = program_.roles[0];
-    const std::lock_guard lock(collector_.mutex);
     if (op.kind == OpKind::kGradNorm) {
       for (std::size_t u = 0; u < role.units.size(); ++u) {
-        if (op.in[u] == b) {
-          collector_.gradients[{static_cast<std::int32_t>(u), rank_}] = doubles(t);
-        }
+        if (op.in[u] != b) continue;
+        auto values = doubles(t);
+        const std::lock_guard lock(collector_.mutex);
+        collector_.gradients[{static_cast<std::int32_t>(u), rank_}] = std::move(values);
       }
       return;
     }
@@ -142,16 +142,21 @@ class RankRun {
                               first};
     };
     if ((op.path == last + "mlp" || op.path == last + "moe/merge") && b == op.out[0]) {
+      // Before the lock: a device may have to wait for other ranks to have it.
+      const at::Tensor rows = t.cpu();
+      const std::lock_guard lock(collector_.mutex);
       for (std::int64_t j = 0; j < step.sequences; ++j) {
-        collector_.hidden[place(j)] = t.narrow(0, j * part, tokens).clone();
+        collector_.hidden[place(j)] = rows.narrow(0, j * part, tokens).clone();
       }
     }
     const Block& block = role.blocks[static_cast<std::size_t>(op.block)];
     const std::int32_t choice = block.name == "router" ? output_named(block, "ids") : -1;
     if (choice >= 0 && b == op.out[static_cast<std::size_t>(choice)]) {
       const std::int64_t k = plan_.model.top_k;
+      const at::Tensor chosen = t.cpu();
+      const std::lock_guard lock(collector_.mutex);
       for (std::int64_t j = 0; j < step.sequences; ++j) {
-        const auto* ids = t.data_ptr<std::int64_t>() + j * part * k;
+        const auto* ids = chosen.data_ptr<std::int64_t>() + j * part * k;
         collector_.ids[layer_of(op.path)][place(j)] = {ids, ids + tokens * k};
       }
     }
@@ -225,6 +230,8 @@ void run_rank(World& world, std::int32_t rank) {
   };
   const auto wrapped = world.options.wrap ? world.options.wrap(*world.communicators[r]) : nullptr;
   engine::Communicator& communicator = wrapped ? *wrapped : *world.communicators[r];
+  std::shared_ptr<void> placed;
+  if (world.options.place) placed = world.options.place(rank, communicator, options);
   auto made = engine::Executor::create(world.program, rank, communicator, world.traces[r], options);
   if (!made.ok()) {
     world.errors[r] = made.error();

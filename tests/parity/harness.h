@@ -26,6 +26,10 @@ struct RunOptions {
   AdamW optimizer = {.lr = 1e-2};
   // Puts something between the executor and each rank's communicator; may be empty.
   std::function<std::unique_ptr<engine::Communicator>(engine::Communicator&)> wrap = nullptr;
+  // Where a rank runs: fills device and collectives; what it returns lives as long as the executor.
+  std::function<std::shared_ptr<void>(std::int32_t rank, engine::Communicator& communicator,
+                                      engine::ExecutorOptions& options)>
+      place = nullptr;
 };
 
 struct Run {
