@@ -1,5 +1,5 @@
 -- Which compute hides which communication: by class of op, a step and rank in the mean.
--- columns: op (its path, layers taken together), phase, lane, total_ms, hidden_ms (under compute of the same rank), exposed_ms (total less hidden), hidden_by (the three compute ops that ran beside it longest, with their phase, and in % of the total)
+-- columns: op (its path, layers taken together), phase, lane, total_ms, hidden_ms (under compute of the same rank), exposed_ms (total less hidden), hidden_by (the three compute ops that ran beside it longest, with their phase, and in % of the total, from 1 % on)
 -- A run that failed inside a step has spans of it, but no step: only whole steps are counted.
 WITH times AS (SELECT count(*) AS n FROM v_step),
 whole AS (
@@ -42,8 +42,9 @@ placed AS (
   SELECT b.class, b.phase, b.lane, sum(b.ns) OVER all_of AS hidden_ns,
          row_number() OVER longest AS place,
          min(3, count(*) OVER all_of) AS last_place,
-         replace(b.by_class, 'layer.*/', '') || ' ' || b.by_phase || ' ' ||
-           printf('%.0f %%', 100.0 * b.ns / t.ns) AS text
+         CASE WHEN 100 * b.ns >= t.ns  -- less is noise
+              THEN replace(b.by_class, 'layer.*/', '') || ' ' || b.by_phase || ' ' ||
+                   printf('%.0f %%', 100.0 * b.ns / t.ns) END AS text
   FROM beside b JOIN total t ON t.class = b.class AND t.phase = b.phase AND t.lane = b.lane
   WINDOW all_of AS (PARTITION BY b.class, b.phase, b.lane),
          longest AS (PARTITION BY b.class, b.phase, b.lane
