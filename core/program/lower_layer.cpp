@@ -5,7 +5,8 @@
 // each micro-batch what is left of the layer before (merge), attention, routing and the dispatch;
 // then for each the experts and the combine. The dispatch of one hides behind the attention of the
 // next, its combine behind the next one's experts or the next layer's attention. Backward mirrors
-// it: combine gradients, experts, dispatch gradients, then router and attention of each.
+// it: combine gradients, experts, dispatch gradients, then router and attention of each; and the
+// combine gradients of one in the layer below hide behind the attention of the next.
 #include <utility>
 
 #include "core/program/lowering.h"
@@ -131,7 +132,7 @@ void Lowering::backward(std::int64_t layer) {
   for (std::int32_t j = 0; j < domino_; ++j) {
     BackwardState& g = gradients(j);
     if (is_moe(layer)) {
-      merge_backward(j, layer);
+      if (!merges_early(layer)) merge_backward(j, layer);
     } else {
       const LayerState& s = state(j, layer);
       g.d_x1 = call_backward(layer_call(block_ids_.mlp, j, layer, "/mlp", Phase::kBackward),
@@ -143,17 +144,31 @@ void Lowering::backward(std::int64_t layer) {
       for (std::int32_t p = 0; p < parts_; ++p) experts_backward(j, layer, p);
     }
   }
+  const auto last_of_layer = [&](std::int32_t j) {
+    if (j + 1 == domino_) reduce_layer(layer);
+    if (merges_early(layer - 1)) merge_backward(j, layer - 1);
+  };
   for (std::int32_t j = 0; j < domino_; ++j) {
     if (is_moe(layer)) router_backward(j, layer);
     if (shape_.sp > 1) {
       out_backward(j, layer);
     } else {
       attention_backward_of(j, layer);
+      last_of_layer(j);
     }
   }
   for (std::int32_t j = 0; shape_.sp > 1 && j < domino_; ++j) core_backward(j, layer);
-  for (std::int32_t j = 0; shape_.sp > 1 && j < domino_; ++j) qkv_backward(j, layer);
-  reduce_layer(layer);
+  for (std::int32_t j = 0; shape_.sp > 1 && j < domino_; ++j) {
+    qkv_backward(j, layer);
+    last_of_layer(j);
+  }
+}
+
+// Whether the backward of a layer's merge follows, in each micro-batch, that of the layer above: it
+// needs no parameters, and its exchange another micro-batch to hide behind. What is recomputed is
+// not there yet.
+bool Lowering::merges_early(std::int64_t layer) const {
+  return domino_ > 1 && layer >= 0 && is_moe(layer) && !again_attention(layer) && !again_ffn(layer);
 }
 
 // Chunked loss: one forward+backward op a chunk, after the global count of labels.
@@ -180,6 +195,7 @@ void Lowering::loss() {
       op.row_end = tail ? shape_.tokens() : begin + rows;
     }
     gradients(j).d_x2 = d_x;
+    if (merges_early(plan_.model.layers - 1)) merge_backward(j, plan_.model.layers - 1);
   }
 }
 

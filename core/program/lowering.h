@@ -74,6 +74,7 @@ class Lowering {
   void forward(std::int64_t layer);
   void recompute(std::int64_t layer);
   void backward(std::int64_t layer);
+  bool merges_early(std::int64_t layer) const;
   void attention(std::int64_t layer, Phase phase, bool tape);
   void attention_of(std::int32_t j, std::int64_t layer, Phase phase, bool tape);
   void attention_backward_of(std::int32_t j, std::int64_t layer);

@@ -60,8 +60,9 @@ $ orrery analyze sim.db
 >      3     0 ...
 ! next: orrery list analyses  # what else can be asked
 
-$ for name in exposed memory skew slowest steps; do orrery analyze sim.db $name --json 2>&1 | sed -n 3p; done
+$ for name in exposed hidden memory skew slowest steps; do orrery analyze sim.db $name --json 2>&1 | sed -n 3p; done
 >   "name": "exposed",
+>   "name": "hidden",
 >   "name": "memory",
 >   "name": "skew",
 >   "name": "slowest",
