@@ -90,7 +90,7 @@ struct Proof {
 
 // What the plan would need without one of its mechanisms, for a job that does not fit plainly.
 struct FitReason {
-  std::string mechanism;  // "sp", "recompute", ...
+  std::string mechanism;  // "sp", "recompute", ...; the first: all that go beyond a plain plan
   Bytes without_peak;  // of the fastest plan that fits without it, or of the least that was found
   bool fits_without = false;
 };

@@ -78,8 +78,9 @@ std::vector<FitReason> fit_reasons(Search& search, const Trial& chosen) {
   if (is_plain(chosen.layout, chosen.choice.policy)) return {};
   Subspace plain = layouts([](const Layout& l) { return l.sp == 1; });
   plain.policy = [](const MemoryPolicy& p) { return p.swap_layers == 0 && !p.host_optimizer; };
-  if (const auto found = look(search, plain); found && found->fits) return {};
-  std::vector<FitReason> out;
+  const auto least = look(search, plain);
+  if (!least || least->fits) return {};
+  std::vector<FitReason> out = {{"sp, swap and host_optimizer", least->predicted.peak, false}};
   for (const auto& [mechanism, family] : mechanisms(chosen.layout, chosen.choice)) {
     const auto found = look(search, family);
     if (found) out.push_back({mechanism, found->predicted.peak, found->fits});

@@ -91,9 +91,10 @@ class Refinement {
   // Gives the point the least recompute that fits, and replays it.
   std::optional<Trial> try_point(Point p, const Trial& from) {
     // What the bound of memory misses of a replay differs little between neighbours.
+    if (!legal(p)) return std::nullopt;
     Bytes missed = from.predicted.peak - search_.memory_of(from.layout, from.choice);
     for (int attempt = 0; attempt < 2 && !spent(); ++attempt) {
-      if (!tune(p, missed) || !legal(p)) return std::nullopt;
+      if (!tune(p, missed)) return std::nullopt;
       if (!seen_.insert(describe(p.layout, p.choice.chunks, p.choice.policy)).second) {
         return std::nullopt;
       }

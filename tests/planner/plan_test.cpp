@@ -103,9 +103,9 @@ std::int64_t unfit(const Plan& plan) {
 
 // Sanitizers make a replay six times slower; the seeds that are left out run without them.
 #ifdef __SANITIZE_ADDRESS__
-constexpr std::uint64_t kBruteForceSeeds = 15;
+constexpr std::uint64_t kBruteForceSeeds = 5;
 #else
-constexpr std::uint64_t kBruteForceSeeds = 60;
+constexpr std::uint64_t kBruteForceSeeds = 20;
 #endif
 
 TEST(Planner, FindsWhatBruteForceFinds) {
