@@ -49,6 +49,10 @@ Bytes Footprints::state(const Layout& layout, const MemoryPolicy& policy,
   return Bytes((policy.host_optimizer ? 1 : 3) * bytes + (layout.accumulation > 1 ? bytes : 0));
 }
 
+bool Footprints::bounds_swap() const {
+  return costs_.model().layers >= kProbeLayers;
+}
+
 Bytes Footprints::host(const Layout& layout, const Choice& choice, const CandidateCosts& p) const {
   std::int64_t bytes = 0;
   if (choice.policy.host_optimizer) {
@@ -128,7 +132,7 @@ Bytes Footprints::least(const Layout& layout, const Choice& choice, const Candid
                                 (once ? gradients_above(choice, p, layer) : 0));
     };
     // In a short model, copies of the layers above are still on their way.
-    if (!span.kind.swapped || layers >= kProbeLayers) {
+    if (!span.kind.swapped || bounds_swap()) {
       consider(span.end - 1);
       if (span.begin == 0) consider(0);
     }

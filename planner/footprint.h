@@ -24,6 +24,8 @@ class Footprints {
   // Of one device. `state` (shards, moments, step gradients) is known without a probe.
   Bytes state(const Layout& layout, const MemoryPolicy& policy, const CandidateCosts& prices) const;
   Bytes least(const Layout& layout, const Choice& choice, const CandidateCosts& prices);
+  // Whether least() sees what swapping leaves: not in the shortest models.
+  bool bounds_swap() const;
   // What a rank keeps on its host: moments, and the inputs of swapped layers.
   Bytes host(const Layout& layout, const Choice& choice, const CandidateCosts& prices) const;
 

@@ -424,6 +424,8 @@ std::vector<std::pair<std::int32_t, std::int32_t>> Search::deepest_of(const Subs
   for (std::size_t k = 0; k < space_.policies.size(); ++k) {
     const std::vector<MemoryPolicy>& policies = space_.policies[k];
     if (family.policy && !family.policy(policies.front())) continue;
+    const bool blind = policies.back().swap_layers > 0 && !footprints_.bounds_swap();
+    if (blind && by_host[policies.front().host_optimizer ? 1 : 0].first >= 0) continue;
     for (std::size_t d = policies.size(); d-- > 0;) {
       if (family.recompute && policies[d].recompute_layers != *family.recompute) continue;
       if (!any_host && !host_fits(layout, {chunks, policies[d]})) continue;

@@ -176,6 +176,11 @@ Request tight_request() {
   return r;
 }
 
+// What the plan that needs least takes.
+std::int64_t least_peak(const Request& r) {
+  return Search(r, enumerate(r).value()).smallest_of({})->predicted.peak.value();
+}
+
 void expect_sound(const Request& r, const Layout& layout, const Chunks& chunks,
                   const MemoryPolicy& policy, const Prediction& predicted) {
   ASSERT_TRUE(violations(r.model, r.cluster, r.workload, layout, chunks, policy).empty());
@@ -330,6 +335,7 @@ TEST(Planner, APinThatIsInTheWayIsNamedFirst) {
   Request r = tight_request();
   r.runners_up = 0;
   r.pins = {{"micro_batch", "4"}};
+  set_usable(r, least_peak(r) * 9 / 10);
   const Outcome one = plan(r).value();
   ASSERT_FALSE(one.best);
   Request free = r;
@@ -345,7 +351,7 @@ TEST(Planner, APinThatIsInTheWayIsNamedFirst) {
 
 TEST(Planner, WhereAPinForbidsMoreDevicesNothingIsSaidOfThem) {
   Request r = tight_request();
-  r.pins = {{"dp", "8"}};
+  r.pins = {{"dp", "8"}, {"sp", "1"}};
   set_usable(r, 64 << 10);
   const std::string advice = plan(r).value().shortage->advice;
   EXPECT_EQ(advice.find("devices do"), std::string::npos) << advice;
@@ -355,7 +361,7 @@ TEST(Planner, WhereAPinForbidsMoreDevicesNothingIsSaidOfThem) {
 TEST(Planner, ShorterRowsThatFitAreAPlan) {
   Request r = tight_request();
   r.runners_up = 0;
-  set_usable(r, 24'000'000);
+  set_usable(r, least_peak(r) * 9 / 10);
   const Outcome outcome = plan(r).value();
   ASSERT_FALSE(outcome.best);
   Request shorter = r;
@@ -414,6 +420,7 @@ TEST(Planner, EightDevicesCannotHoldTheBigModel) {
 TEST(Planner, ABatchThatDoesNotDivide) {
   Request r = named("qwen3-moe-10m", "local-cpu", "demo-local");
   r.workload.global_sequences = 10;
+  r.pins = {{"sp", "1"}};  // two ranks that share a sequence would have five each
   const auto outcome = plan(r);
   ASSERT_FALSE(outcome.ok());
   EXPECT_EQ(outcome.error().code, ErrorCode::kInfeasible);
