@@ -63,6 +63,22 @@ double Costs::collective(std::int64_t size, std::int64_t stride, OpKind kind,
   return whole_ns(simulator::collective_time(cluster_, group, kind, wire) + cluster_.device.launch);
 }
 
+// What moves between blocks: sequences to heads and back, counts to the loads of the step.
+void Costs::price_turns(const Layout& layout, const ModelBlocks& b, BlockCosts& c) const {
+  if (layout.sp > 1) {
+    const auto turn = [&](std::int64_t bytes) {
+      const std::int64_t wire = bytes / layout.sp * (layout.sp - 1);
+      return collective(layout.sp, 1, OpKind::kAllToAll, {wire, wire});
+    };
+    c.to_heads = turn(bytes_of(b.qkv, b.qkv.outputs[0]));
+    c.to_rows = turn(bytes_of(b.core, b.core.outputs[0]));
+  }
+  if (!model_.router_bias || workload_.bias_speed <= 0) return;
+  for (const Value& v : b.router.values) {
+    if (v.name == "counts") c.loads = memory(static_cast<double>(3 * v.bytes().c0));
+  }
+}
+
 const BlockCosts& Costs::block_costs(const Layout& layout, const Chunks& chunks) {
   const std::array<std::int64_t, 9> key = {
       layout.micro_batch,     layout.sp,          layout.ep,
@@ -109,25 +125,13 @@ const BlockCosts& Costs::block_costs(const Layout& layout, const Chunks& chunks)
   c.core_bwd = bwd(b.core);
   c.out_fwd = fwd(b.out);
   c.out_bwd = bwd(b.out);
-  if (layout.sp > 1) {
-    const auto turn = [&](std::int64_t bytes) {
-      const std::int64_t wire = bytes / layout.sp * (layout.sp - 1);
-      return collective(layout.sp, 1, OpKind::kAllToAll, {wire, wire});
-    };
-    c.to_heads = turn(bytes_of(b.qkv, b.qkv.outputs[0]));
-    c.to_rows = turn(bytes_of(b.core, b.core.outputs[0]));
-  }
+  price_turns(layout, b, c);
   c.mlp_fwd = fwd(b.mlp);
   c.mlp_bwd = bwd(b.mlp);
   c.router_fwd = fwd(b.router);
   c.router_bwd = bwd(b.router);
   c.replay_fwd = fwd(b.router_replay);
   c.replay_bwd = bwd(b.router_replay);
-  if (model_.router_bias && workload_.bias_speed > 0) {
-    for (const Value& v : b.router.values) {
-      if (v.name == "counts") c.loads = memory(static_cast<double>(3 * v.bytes().c0));
-    }
-  }
   c.shared_fwd = fwd(b.shared);
   c.shared_bwd = bwd(b.shared);
   c.merge_fwd = fwd(b.merge);

@@ -132,6 +132,7 @@ class Costs {
   const UnitSizes& unit_sizes(std::int64_t ep);
   const RoutedCosts& routed_costs(const Layout& layout, const Chunks& chunks);
   const ExchangeCosts& exchange_costs(const Layout& layout, const Chunks& chunks);
+  void price_turns(const Layout& layout, const ModelBlocks& blocks, BlockCosts& costs) const;
   const simulator::Loads& loads(const Layout& layout, const Chunks& chunks);
   RankCosts price_ranks(const Layout& layout, const Chunks& chunks);
   void price_gathers(const Layout& layout, const BlockShape& shape, RankCosts& out) const;

@@ -334,19 +334,19 @@ void expect_feasible(const Request& changed, const Outcome& outcome, const std::
 TEST(Planner, APinThatIsInTheWayIsNamedFirst) {
   Request r = tight_request();
   r.runners_up = 0;
-  r.pins = {{"micro_batch", "4"}};
+  r.pins = {{"recompute_layers", "0"}};
   set_usable(r, least_peak(r) * 9 / 10);
   const Outcome one = plan(r).value();
   ASSERT_FALSE(one.best);
   Request free = r;
   free.pins.clear();
-  expect_feasible(free, one, "without --pin micro_batch=4");
+  expect_feasible(free, one, "without --pin recompute_layers=0");
   // Of two, the one to drop.
-  r.pins = {{"prefetch_depth", "1"}, {"micro_batch", "4"}};
+  r.pins = {{"prefetch_depth", "1"}, {"recompute_layers", "0"}};
   free.pins = {{"prefetch_depth", "1"}};
   const Outcome two = plan(r).value();
   ASSERT_FALSE(two.best);
-  expect_feasible(free, two, "without --pin micro_batch=4");
+  expect_feasible(free, two, "without --pin recompute_layers=0");
 }
 
 TEST(Planner, WhereAPinForbidsMoreDevicesNothingIsSaidOfThem) {
