@@ -81,8 +81,35 @@ void print_search(const Plan& plan, Output& out) {
                   closed ? "closed" : "open", format_seconds(Seconds(proof.bound_remaining_s)),
                   format_seconds(Seconds(proof.best_s))));
   out.line(
-      "  the best of all layouts, recompute depths, prefetch 0 to 2 and chunks of a power of two");
-  out.line("  of rows; a chunk size between those, pinned, may still be faster");
+      "  the best of all layouts, recompute depths with and without swap, places of the moments,");
+  out.line(
+      "  prefetch 0 to 2 and chunks of a power of two of rows; other chunk sizes can be pinned");
+  if (proof.refined == 0) return;
+  const Seconds best = plan.predicted.step;
+  const bool better = best.value() < proof.best_s;
+  out.line(fmt::format(
+      "  then {} replays around the best plans: interleaving, exchange parts, dispatcher, buckets,",
+      proof.refined));
+  out.line(fmt::format(
+      "  kept layers, partial recompute: tried, not proved; {}",
+      better ? fmt::format("{} became {} ({})", format_seconds(Seconds(proof.best_s)),
+                           format_seconds(best), signed_percent(best.value() / proof.best_s - 1))
+             : std::string("none was faster")));
+}
+
+void print_fit(const Plan& plan, Output& out) {
+  if (plan.fits_because.empty()) return;
+  out.heading("why it fits");
+  const Bytes usable = usable_memory(plan.cluster);
+  TextTable table({{""}, {""}});
+  for (const FitReason& reason : plan.fits_because) {
+    const std::string peak = format_bytes(reason.without_peak);
+    table.row({"without " + reason.mechanism,
+               reason.fits_without ? "another plan fits, with " + peak
+                                   : fmt::format("nothing fits, the least needs {} of {}", peak,
+                                                 format_bytes(usable))});
+  }
+  out.line(table.text());
 }
 
 }  // namespace
@@ -141,6 +168,7 @@ void print_plan(const Plan& plan, Output& out) {
   print_facts(plan, out);
   print_prediction(plan.predicted, plan.cluster, out);
   print_memory("memory at the peak of the fullest device", plan.predicted.memory, out);
+  print_fit(plan, out);
   print_runners_up(plan, out);
   print_rejected(plan.rejected, out);
   print_search(plan, out);

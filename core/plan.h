@@ -83,9 +83,18 @@ struct Rejection {
   std::int64_t count = 0;
 };
 
+// Of the listed space: best_s is the best of it, and no plan of it is faster. `refined`: replays of
+// mechanisms beyond it, tried around its best plans; predicted.step may be below best_s by them.
 struct Proof {
-  std::int64_t legal = 0, bounded = 0, replayed = 0;
+  std::int64_t legal = 0, bounded = 0, replayed = 0, refined = 0;
   double best_s = 0, bound_remaining_s = 0, seconds = 0;
+};
+
+// What the plan would need without one of its mechanisms, for a job that does not fit plainly.
+struct FitReason {
+  std::string mechanism;  // "sp", "recompute", ...; the first: all that go beyond a plain plan
+  Bytes without_peak;  // of the fastest plan that fits without it, or of the least that was found
+  bool fits_without = false;
 };
 
 struct Plan {
@@ -100,7 +109,8 @@ struct Plan {
   std::vector<RunnerUp> runners_up;
   std::vector<Rejection> rejected;
   Proof proof;
-  std::string sha256;  // plan_sha256(): set by the planner and by parse_plan
+  std::vector<FitReason> fits_because;  // empty where it fits plainly
+  std::string sha256;                   // plan_sha256(): set by the planner and by parse_plan
 };
 
 // Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:

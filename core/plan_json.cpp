@@ -100,6 +100,7 @@ Proof read_proof(const Json& json, const std::string& place, std::vector<Problem
   proof.legal = reader.integer("legal", 0, kMax);
   proof.bounded = reader.integer("bounded", 0, kMax);
   proof.replayed = reader.integer("replayed", 0, kMax);
+  proof.refined = reader.integer_or("refined", 0, kMax, 0);
   proof.best_s = reader.number("best_s", 0, kHuge);
   proof.bound_remaining_s = reader.number("bound_remaining_s", 0, kHuge);
   proof.seconds = reader.number("seconds", 0, kHuge);
@@ -137,6 +138,17 @@ Rejection read_rejection(const Json& json, const std::string& place,
   rejection.count = reader.integer("count", 0, kMax);
   reader.finish();
   return rejection;
+}
+
+FitReason read_fit_reason(const Json& json, const std::string& place,
+                          std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  FitReason reason;
+  reason.mechanism = reader.text("mechanism");
+  reason.without_peak = Bytes(reader.integer("without_peak_bytes", 0, kMax));
+  reason.fits_without = reader.boolean_or("fits_without", false);
+  reader.finish();
+  return reason;
 }
 
 template <class T>
@@ -224,6 +236,9 @@ Plan read_plan(ObjectReader& reader, std::vector<Problem>& problems) {
   read_rows(reader, "runners_up", plan.runners_up, problems, read_runner_up);
   read_rows(reader, "rejected", plan.rejected, problems, read_rejection);
   read_child(reader, "proof", plan.proof, problems, read_proof);
+  if (reader.has("fits_because")) {
+    read_rows(reader, "fits_because", plan.fits_because, problems, read_fit_reason);
+  }
   return plan;
 }
 
@@ -309,9 +324,17 @@ Json to_json(const Plan& plan) {
   proof.set("legal", plan.proof.legal)
       .set("bounded", plan.proof.bounded)
       .set("replayed", plan.proof.replayed)
+      .set("refined", plan.proof.refined)
       .set("best_s", plan.proof.best_s)
       .set("bound_remaining_s", plan.proof.bound_remaining_s)
       .set("seconds", plan.proof.seconds);
+  Json because = Json::array();
+  for (const FitReason& reason : plan.fits_because) {
+    because.push(Json::object()
+                     .set("mechanism", reason.mechanism)
+                     .set("without_peak_bytes", reason.without_peak.value())
+                     .set("fits_without", reason.fits_without));
+  }
   Json json = Json::object();
   json.set("schema_version", kSchemaVersion)
       .set("sha256", plan_sha256(plan))
@@ -323,6 +346,7 @@ Json to_json(const Plan& plan) {
       .set("runners_up", std::move(runners))
       .set("rejected", std::move(rejected))
       .set("proof", std::move(proof))
+      .set("fits_because", std::move(because))
       .set("model", std::move(model))
       .set("cluster", std::move(cluster))
       .set("workload", std::move(workload));

@@ -52,7 +52,10 @@ std::vector<NamedSubspace> families(const Model& model) {
   const bool moe = model.is_moe();
   const auto add = [&](const char* name, std::function<bool(const Layout&)> member,
                        std::optional<std::int64_t> recompute = std::nullopt) {
-    all.push_back({name, {std::move(member), recompute}});
+    all.push_back({name, {std::move(member), {}, {}, recompute}});
+  };
+  const auto add_policy = [&](const char* name, std::function<bool(const MemoryPolicy&)> policy) {
+    all.push_back({name, {{}, {}, std::move(policy), std::nullopt}});
   };
   if (moe) {
     add("ep 1", [](const Layout& l) { return l.ep == 1; });
@@ -61,24 +64,31 @@ std::vector<NamedSubspace> families(const Model& model) {
   const auto replicated = [moe](const Layout& l) {
     return l.replicate_d > 1 || (moe && l.replicate_e > 1);
   };
+  add("sp 1", [](const Layout& l) { return l.sp == 1; });
+  add("sp > 1", [](const Layout& l) { return l.sp > 1; });
   add("fully sharded", [=](const Layout& l) { return !replicated(l); });
   add("replicated", replicated);
   add("no recompute", {}, 0);
   add("full recompute", {}, model.layers);
   add("micro-batch 1", [](const Layout& l) { return l.micro_batch == 1; });
   add("one micro-batch a step", [](const Layout& l) { return l.accumulation == 1; });
+  add_policy("moments on the device", [](const MemoryPolicy& p) { return !p.host_optimizer; });
+  add_policy("host optimizer", [](const MemoryPolicy& p) { return p.host_optimizer; });
+  add_policy("no swap", [](const MemoryPolicy& p) { return p.swap_layers == 0; });
+  add_policy("swap", [](const MemoryPolicy& p) { return p.swap_layers > 0; });
   return all;
 }
 
 // Members of the winner's own family are no news.
 bool holds(const Subspace& family, const Trial& trial) {
   return (!family.member || family.member(trial.layout)) &&
+         (!family.policy || family.policy(trial.choice.policy)) &&
          (!family.recompute || *family.recompute == trial.choice.policy.recompute_layers);
 }
 
 // Layouts that differ only in which axis is innermost count as one.
 auto factors(const Layout& l) {
-  return std::make_tuple(l.fsdp_d, l.fsdp_e, l.ep, l.micro_batch);
+  return std::make_tuple(l.fsdp_d, l.fsdp_e, l.ep, l.sp, l.micro_batch);
 }
 
 RunnerUp runner_up(const Trial& t, std::string why) {
@@ -239,17 +249,15 @@ std::string lost_by(const Trial& trial, const Trial& best) {
   return text;
 }
 
-std::vector<RunnerUp> runners_up(Search& search, const Request& request) {
-  const Trial best = *search.best();
+std::vector<RunnerUp> runners_up(Search& search, const Request& request, const Trial& best) {
   std::vector<RunnerUp> out;
   const auto wanted = static_cast<std::size_t>(std::max(0, request.runners_up));
-  std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>> seen = {
-      factors(best.layout)};
+  std::vector<decltype(factors(best.layout))> seen = {factors(best.layout)};
   const auto fresh = [&](const Layout& l) {
     return std::find(seen.begin(), seen.end(), factors(l)) == seen.end();
   };
   while (out.size() < wanted) {
-    const auto next = search.best_of({fresh, std::nullopt});
+    const auto next = search.best_of({fresh, {}, {}, std::nullopt});
     if (!next) break;
     seen.push_back(factors(next->layout));
     out.push_back(runner_up(*next, lost_by(*next, best)));

@@ -18,7 +18,11 @@ std::string does_not_fit(Bytes needed, Bytes usable);
 
 // The best other layouts that were replayed, then the best of each family that the winner is not of
 // ("ep 1", "no recompute", ...). Replays what it must.
-std::vector<RunnerUp> runners_up(Search& search, const Request& request);
+std::vector<RunnerUp> runners_up(Search& search, const Request& request, const Trial& best);
+
+// For a job of which nothing fits without shared sequences and the host's memory: what the chosen
+// plan would need without each of its mechanisms. Else empty.
+std::vector<FitReason> fit_reasons(Search& search, const Trial& chosen);
 
 struct Advice {
   std::string text;

@@ -3,6 +3,7 @@
 #include "planner/footprint.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 
 #include "core/program/lower.h"
@@ -35,70 +36,142 @@ Footprints::Footprints(const Costs& costs) : costs_(costs) {
   uniform_ = std::all_of(moe.begin(), moe.end(), [&](bool m) { return m == moe.front(); });
 }
 
-Bytes Footprints::state(const Layout& layout, const CandidateCosts& p) const {
-  // Shard and two moments, all in the master dtype.
-  std::int64_t bytes = p.embed.shard_bytes + p.head.shard_bytes;
-  for (const bool moe : costs_.model().moe_layer) {
-    bytes += moe ? p.moe_layer.shard_bytes + p.experts.shard_bytes : p.dense_layer.shard_bytes;
-  }
-  return Bytes(3 * bytes + (layout.accumulation > 1 ? bytes : 0));
+std::int64_t Footprints::shards(const CandidateCosts& p) const {
+  const std::int64_t layers = costs_.model().layers, moe = costs_.moe_layers(layers);
+  return p.embed.shard_bytes + p.head.shard_bytes + (layers - moe) * p.dense_layer.shard_bytes +
+         moe * (p.moe_layer.shard_bytes + p.experts.shard_bytes);
 }
 
-// The step gradients that a single micro-batch has begun when it comes to `layer`.
-std::int64_t Footprints::gradients_above(const CandidateCosts& p, std::int64_t layer) const {
-  const std::int64_t layers = costs_.model().layers;
+// Shard and two moments, all in the master dtype.
+Bytes Footprints::state(const Layout& layout, const MemoryPolicy& policy,
+                        const CandidateCosts& p) const {
+  const std::int64_t bytes = shards(p);
+  return Bytes((policy.host_optimizer ? 1 : 3) * bytes + (layout.accumulation > 1 ? bytes : 0));
+}
+
+bool Footprints::bounds_swap() const {
+  return costs_.model().layers >= kProbeLayers;
+}
+
+Bytes Footprints::host(const Layout& layout, const Choice& choice, const CandidateCosts& p) const {
+  std::int64_t bytes = 0;
+  if (choice.policy.host_optimizer) {
+    bytes = 2 * shards(p);
+    // A bucket is padded once, not once a layer.
+    if (choice.chunks.gather_layers > 1) bytes -= 2 * kPaddingBytes * costs_.model().layers;
+  }
+  if (choice.policy.swap_layers == 0) return Bytes(bytes);
+  const BlockShape shape = costs_.shape_of(layout, choice.chunks);
+  const std::int64_t input = shape.tokens() * costs_.model().hidden * size_of(shape.compute);
+  return Bytes(bytes + choice.policy.swap_layers * choice.chunks.domino * input);
+}
+
+// The step gradients that a single pass has begun when it comes to `layer`.
+std::int64_t Footprints::gradients_above(const Choice& choice, const CandidateCosts& p,
+                                         std::int64_t layer) const {
+  const std::int64_t layers = costs_.model().layers, bucket = choice.chunks.gather_layers;
   const bool moe = costs_.model().moe_layer.back();
   const std::int64_t each =
       moe ? p.moe_layer.shard_bytes + p.experts.shard_bytes : p.dense_layer.shard_bytes;
+  const std::int64_t late = 2 + (bucket > 1 ? 2 * bucket : 0);
   return (layer < layers - 1 ? p.head.shard_bytes : 0) +
-         std::max<std::int64_t>(0, layers - layer - 2) * each;
+         std::max<std::int64_t>(0, layers - layer - late) * each;
+}
+
+// Moments of the unit that is updated and of the next, where they live on the host.
+std::int64_t Footprints::staged_moments(const Choice& choice, const CandidateCosts& p) const {
+  if (!choice.policy.host_optimizer) return 0;
+  const std::vector<bool>& moe = costs_.model().moe_layer;
+  const auto dense = [&](bool m) {
+    return m ? p.moe_layer.shard_bytes : p.dense_layer.shard_bytes;
+  };
+  const auto last = moe.back() ? p.experts.shard_bytes : p.dense_layer.shard_bytes;
+  std::int64_t most = std::max(p.embed.shard_bytes + dense(moe.front()), last + p.head.shard_bytes);
+  if (costs_.model().is_moe()) {
+    most = std::max(most, p.moe_layer.shard_bytes + p.experts.shard_bytes);
+  }
+  return 2 * most;
+}
+
+std::vector<Footprints::Span> Footprints::spans(const MemoryPolicy& p) const {
+  const std::int64_t layers = costs_.model().layers;
+  const std::int64_t attention = std::max(p.recompute_layers, p.recompute_attention);
+  const std::int64_t ffn = std::max(p.recompute_layers, p.recompute_ffn);
+  std::vector<std::int64_t> borders = {0,     attention, ffn, p.recompute_experts, p.swap_layers,
+                                       layers};
+  std::sort(borders.begin(), borders.end());
+  std::vector<Span> out;
+  for (std::size_t i = 1; i < borders.size(); ++i) {
+    const std::int64_t begin = borders[i - 1];
+    if (begin == borders[i]) continue;
+    out.push_back({begin,
+                   borders[i],
+                   {begin < attention, begin < ffn, begin >= ffn && begin < p.recompute_experts,
+                    begin < p.swap_layers}});
+  }
+  return out;
 }
 
 Bytes Footprints::least(const Layout& layout, const Choice& choice, const CandidateCosts& p) {
-  const std::int64_t base = state(layout, p).value();
-  const std::int64_t layers = costs_.model().layers, n = choice.policy.recompute_layers;
-  if (!uniform_) return Bytes(base);
+  const std::int64_t base = state(layout, choice.policy, p).value();
+  const std::int64_t layers = costs_.model().layers;
   const bool once = layout.accumulation == 1;
-  std::int64_t most = base + (once ? gradients_above(p, 0) : 0);
-  const std::int64_t kept_again = n > 0 ? layer_probe(layout, choice, true).kept : 0;
-  const std::int64_t kept = n < layers ? layer_probe(layout, choice, false).kept : 0;
-  const auto below = [&](std::int64_t layer) {
-    const std::int64_t again = std::min(n, layer);
-    return again * kept_again + (layer - again) * kept;
-  };
-  const auto consider = [&](bool again, std::int64_t layer) {
-    const Probe& probed = layer_probe(layout, choice, again);
+  const std::int64_t late = staged_moments(choice, p) + (once ? shards(p) : 0);
+  const std::int64_t optimizer = choice.policy.host_optimizer ? base + late : base;
+  if (!uniform_) return Bytes(std::max(base, optimizer - kPaddingBytes * layout.world()));
+  std::int64_t most = std::max(optimizer, base + (once ? gradients_above(choice, p, 0) : 0));
+  std::int64_t below = 0;
+  for (const Span& span : spans(choice.policy)) {
+    const Probe& probed = layer_probe(layout, choice.chunks, span.kind);
     const auto depth = static_cast<std::int64_t>(probed.layers.size());
-    // The last layer follows the loss; the others follow a layer's backward.
-    const std::int64_t like = layer == layers - 1 ? depth - 1 : std::min(layer, depth - 2);
-    most = std::max(most, base + probed.layers[at(like)] + below(layer) +
-                              (once ? gradients_above(p, layer) : 0));
-  };
-  consider(n == layers, layers - 1);
-  if (n > 0 && n < layers) consider(true, n - 1);
-  consider(n > 0, 0);
-  most = std::max(most, base + loss_probe(layout, choice).loss + below(layers));
+    const auto consider = [&](std::int64_t layer) {
+      // The last layer follows the loss; the others follow a layer's backward.
+      const std::int64_t like = layer == layers - 1 ? depth - 1 : std::min(layer, depth - 2);
+      most = std::max(most, base + probed.layers[at(like)] + below +
+                                (layer - span.begin) * probed.kept +
+                                (once ? gradients_above(choice, p, layer) : 0));
+    };
+    // In a short model, copies of the layers above are still on their way.
+    if (!span.kind.swapped || bounds_swap()) {
+      consider(span.end - 1);
+      if (span.begin == 0) consider(0);
+    }
+    below += (span.end - span.begin) * probed.kept;
+  }
+  most = std::max(most, base + loss_probe(layout, choice.chunks).loss + below);
   return Bytes(most - kPaddingBytes * layout.world());
 }
 
-const Footprints::Probe& Footprints::layer_probe(const Layout& layout, const Choice& choice,
-                                                 bool recompute) {
-  Chunks chunks = choice.chunks;
-  chunks.loss_tokens = 0;
-  return probe(layout, chunks, recompute);
+const Footprints::Probe& Footprints::layer_probe(const Layout& layout, const Chunks& chunks,
+                                                 const Kind& kind) {
+  Chunks own = chunks;
+  own.loss_tokens = 0;
+  return probe(layout, own, kind);
 }
 
-const Footprints::Probe& Footprints::loss_probe(const Layout& layout, const Choice& choice) {
-  Chunks chunks = choice.chunks;
-  chunks.attention_query = 0;
-  return probe(layout, chunks, false);
+const Footprints::Probe& Footprints::loss_probe(const Layout& layout, const Chunks& chunks) {
+  Chunks own = chunks;
+  own.attention_query = 0;
+  return probe(layout, own, {});
 }
 
 const Footprints::Probe& Footprints::probe(const Layout& layout, const Chunks& chunks,
-                                           bool recompute) {
-  const Key key{
-      layout.micro_batch,    layout.ep,         chunks.loss_tokens, chunks.attention_query,
-      chunks.prefetch_depth, layout.fsdp_d > 1, layout.fsdp_e > 1,  recompute};
+                                           const Kind& kind) {
+  const Key key = {layout.micro_batch,
+                   layout.sp,
+                   layout.ep,
+                   layout.dispatcher == "all_gather",
+                   layout.fsdp_d > 1,
+                   layout.fsdp_e > 1,
+                   chunks.loss_tokens,
+                   chunks.attention_query,
+                   chunks.prefetch_depth,
+                   chunks.domino,
+                   chunks.exchange_parts,
+                   kind.attention,
+                   kind.ffn,
+                   kind.experts,
+                   kind.swapped};
   const auto found = probes_.find(key);
   if (found != probes_.end()) return found->second;
   Plan plan;
@@ -111,13 +184,18 @@ const Footprints::Probe& Footprints::probe(const Layout& layout, const Chunks& c
   Layout& l = plan.layout;
   l = layout;
   l.accumulation = 1;
-  plan.workload.global_sequences = l.world() * l.micro_batch;
+  plan.workload.global_sequences = l.dp * l.micro_batch * chunks.domino;
   l.fsdp_d = layout.fsdp_d > 1 ? l.world() : 1;
   l.replicate_d = l.world() / l.fsdp_d;
   l.fsdp_e = layout.fsdp_e > 1 ? l.world() / l.ep : 1;
   l.replicate_e = l.world() / l.ep / l.fsdp_e;
   plan.chunks = chunks;
-  plan.policy.recompute_layers = recompute ? plan.model.layers : 0;
+  plan.chunks.gather_layers = 1;
+  const std::int64_t all = plan.model.layers;
+  plan.policy.recompute_attention = kind.attention ? all : 0;
+  plan.policy.recompute_ffn = kind.ffn ? all : 0;
+  plan.policy.recompute_experts = kind.experts ? all : 0;
+  plan.policy.swap_layers = kind.swapped ? all : 0;
   return probes_.emplace(key, measure(plan)).first->second;
 }
 
@@ -133,7 +211,8 @@ Footprints::Probe Footprints::measure(const Plan& plan) const {
   // State and step gradients are counted by formulas of the real depth: take them out.
   std::vector<std::int64_t> counted(role.ops.size(), 0);
   std::int64_t state = 0;
-  for (const Buffer& b : role.buffers) state += b.taken_by < 0 ? bytes(b) : 0;
+  for (const Buffer& b : role.buffers)
+    state += b.taken_by < 0 && b.space == MemorySpace::kDevice ? bytes(b) : 0;
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     if (role.ops[i].kind != OpKind::kAccumulate) continue;
     const Buffer& b = role.buffers[static_cast<std::size_t>(role.ops[i].updates[0])];
@@ -142,10 +221,17 @@ Footprints::Probe Footprints::measure(const Plan& plan) const {
   }
   std::size_t loss_op = 0;
   while (role.ops[loss_op].path != "head/loss") ++loss_op;
+  // On their way to the host, if not yet there.
+  std::set<const Buffer*> leaves;
+  for (const Op& op : role.ops) {
+    if (op.kind != OpKind::kCopyToHost) continue;
+    leaves.insert(&role.buffers[static_cast<std::size_t>(op.in[0])]);
+  }
   Probe probe;
   for (const Buffer& b : role.buffers) {
     const auto op = static_cast<OpId>(loss_op);
-    const bool live = b.taken_by >= 0 && b.taken_by <= op && b.freed_by >= op;
+    const bool live = b.taken_by >= 0 && b.taken_by <= op && b.freed_by >= op &&
+                      b.space == MemorySpace::kDevice && !leaves.count(&b);
     const bool kept = b.cls == BufferClass::kActivation || b.cls == BufferClass::kSaved ||
                       b.cls == BufferClass::kCommunication;
     if (live && kept && starts_with(b.name, "layer.0/")) probe.kept += bytes(b);

@@ -1,15 +1,16 @@
 // A lower bound of a candidate's peak memory, without lowering it whole.
 //
-// Layers repeat, so a few of them are lowered (a probe: the candidate with up to four layers and
-// one micro-batch) and their timeline is stretched to the real depth: state and step gradients by
-// their formulas, what each layer below keeps for its backward, and what the worst op of one
-// layer's backward, or of the loss, adds to that. Loads are balanced: some rank holds at least as
-// much. A model whose layers differ in kind gets the bound of its state alone.
+// Layers repeat, so a few of them are lowered (a probe: the candidate with up to four layers, all
+// run again or swapped alike, and one pass) and their timeline is stretched to the real depth:
+// state and step gradients by their formulas, what each layer below keeps for its backward, and
+// what the worst op of one layer's backward, or of the loss, adds to that. Loads are balanced: some
+// rank holds at least as much. Buckets of layers and layers that stay gathered only hold more. A
+// model whose layers differ in kind gets the bound of its state alone.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
-#include <tuple>
 #include <vector>
 
 #include "planner/costs.h"
@@ -21,24 +22,41 @@ class Footprints {
   explicit Footprints(const Costs& costs);
 
   // Of one device. `state` (shards, moments, step gradients) is known without a probe.
-  Bytes state(const Layout& layout, const CandidateCosts& prices) const;
+  Bytes state(const Layout& layout, const MemoryPolicy& policy, const CandidateCosts& prices) const;
   Bytes least(const Layout& layout, const Choice& choice, const CandidateCosts& prices);
+  // Whether least() sees what swapping leaves: not in the shortest models.
+  bool bounds_swap() const;
+  // What a rank keeps on its host: moments, and the inputs of swapped layers.
+  Bytes host(const Layout& layout, const Choice& choice, const CandidateCosts& prices) const;
 
  private:
+  // What becomes of a layer between its forward and its backward.
+  struct Kind {
+    bool attention = false, ffn = false, experts = false;  // run again
+    bool swapped = false;
+  };
+  // Layers [begin, end) of one kind.
+  struct Span {
+    std::int64_t begin, end;
+    Kind kind;
+  };
   // What ops of a probe add to state, step gradients and the layers below.
   struct Probe {
     std::int64_t kept = 0;             // by one layer until its backward
     std::int64_t loss = 0;             // at the worst op of the loss, all layers' `kept` aside
     std::vector<std::int64_t> layers;  // at the worst op of each layer's backward
   };
-  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool,
-                         bool, bool>;
+  using Key = std::array<std::int64_t, 15>;
+  std::vector<Span> spans(const MemoryPolicy& policy) const;
   // Loss chunks do not matter to layers, nor attention chunks to the loss: each has its own probes.
-  const Probe& layer_probe(const Layout& layout, const Choice& choice, bool recompute);
-  const Probe& loss_probe(const Layout& layout, const Choice& choice);
-  const Probe& probe(const Layout& layout, const Chunks& chunks, bool recompute);
+  const Probe& layer_probe(const Layout& layout, const Chunks& chunks, const Kind& kind);
+  const Probe& loss_probe(const Layout& layout, const Chunks& chunks);
+  const Probe& probe(const Layout& layout, const Chunks& chunks, const Kind& kind);
   Probe measure(const Plan& plan) const;
-  std::int64_t gradients_above(const CandidateCosts& prices, std::int64_t layer) const;
+  std::int64_t shards(const CandidateCosts& prices) const;
+  std::int64_t gradients_above(const Choice& choice, const CandidateCosts& prices,
+                               std::int64_t layer) const;
+  std::int64_t staged_moments(const Choice& choice, const CandidateCosts& prices) const;
 
   const Costs& costs_;
   bool uniform_ = true;

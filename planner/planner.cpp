@@ -9,6 +9,7 @@
 #include "core/program/lower.h"
 #include "core/program/verify.h"
 #include "planner/explain.h"
+#include "planner/refine.h"
 #include "planner/search.h"
 #include "simulator/document_cost.h"
 
@@ -25,18 +26,29 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Plan plan_of_trial(const Search& search, const Trial& trial) {
-  Plan plan = search.plan_of(trial.layout, trial.choice);
-  plan.predicted = trial.predicted;
-  plan.predicted.document_cost = simulator::document_cost(plan, lower(plan));
+// The search's own figures, before anything else is replayed to explain.
+void add_proof(const Search& search, Plan& plan) {
   plan.rejected = search.space().rejected;
   plan.proof.legal = search.space().legal;
+  if (search.host_unfit() > 0) plan.rejected.push_back({"host_memory", search.host_unfit()});
   // Legal, but found not to fit; what the search did not come to is not in it.
   if (search.unfit() > 0) plan.rejected.push_back({"memory", search.unfit()});
   plan.proof.bounded = search.bounded();
   plan.proof.replayed = search.replayed();
+}
+
+void set_plan(const Search& search, const Trial& trial, Plan& plan) {
+  const Plan found = search.plan_of(trial.layout, trial.choice);
+  plan.model = found.model;
+  plan.cluster = found.cluster;
+  plan.workload = found.workload;
+  plan.layout = found.layout;
+  plan.chunks = found.chunks;
+  plan.policy = found.policy;
+  plan.sha256 = found.sha256;
+  plan.predicted = trial.predicted;
+  plan.predicted.document_cost = simulator::document_cost(plan, lower(plan));
   check_sound(plan);
-  return plan;
 }
 
 }  // namespace
@@ -47,25 +59,33 @@ Result<Outcome> plan(const Request& request) {
   Search search(request, std::move(space));
   search.run();
   Outcome outcome;
+  Plan plan;
+  add_proof(search, plan);
   if (!search.best()) {
     const Trial least = *search.smallest_of({});
-    outcome.nearest = plan_of_trial(search, least);
+    plan.proof.replayed = search.replayed();
+    set_plan(search, least, plan);
     Advice found = advice(request);
     if (found.nearest) check_sound(found.nearest->plan);
     outcome.shortage = Shortage{least.predicted.peak, usable_memory(request.cluster),
                                 least.predicted.memory, std::move(found.text)};
     outcome.nearest_feasible = std::move(found.nearest);
-    outcome.nearest->proof.seconds = seconds_since(start);
+    plan.proof.seconds = seconds_since(start);
+    outcome.nearest = std::move(plan);
     return outcome;
   }
-  const Trial best = *search.best();
-  Plan plan = plan_of_trial(search, best);
-  plan.proof.best_s = best.predicted.step.value();
+  const Trial proved = *search.best();
+  plan.proof.best_s = proved.predicted.step.value();
   const double remaining = search.bound_remaining_ns();
   // Nothing left: what remains is nothing better.
   plan.proof.bound_remaining_s =
-      std::isfinite(remaining) ? remaining * 1e-9 : best.predicted.step.value();
-  plan.runners_up = runners_up(search, request);
+      std::isfinite(remaining) ? remaining * 1e-9 : proved.predicted.step.value();
+  const Refined refined = refine(search, request);
+  plan.proof.refined = refined.replays;
+  const Trial chosen = refined.best.value_or(proved);
+  set_plan(search, chosen, plan);
+  plan.fits_because = fit_reasons(search, chosen);
+  plan.runners_up = runners_up(search, request, chosen);
   plan.proof.seconds = seconds_since(start);
   outcome.best = std::move(plan);
   return outcome;

@@ -3,9 +3,11 @@
 // are replayed until the bound of all others is no better. Where compute and links slow each other,
 // part of the bound holds by a property test, not by proof (bound.h).
 //
-// The best is the best of what is listed: all layouts, all depths of recompute, prefetch 0 to 2,
-// and chunks of a power of two: from 512 rows (64 where a sequence has no more than 512 tokens) up
-// to the whole. A pin takes any value: one between the listed sizes may still be faster.
+// The best is the best of what is listed: all layouts, all depths of recompute with and without
+// swap, the moments here or on the host, prefetch 0 to 2, and chunks of a power of two: from 512
+// rows (64 where a sequence has no more than 512 tokens) up to the whole. A pin takes any value:
+// one between the listed sizes may still be faster. Other mechanisms are then tried around the best
+// plans (refine.h): that is not proved.
 #pragma once
 
 #include <functional>

@@ -2,6 +2,7 @@
 #include "planner/search.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
 
@@ -32,39 +33,100 @@ Bytes usable_memory(const Cluster& cluster) {
   return cluster.device.memory - cluster.device.reserved;
 }
 
+Bytes host_bytes(const Cluster& cluster, Bytes rank) {
+  const std::int64_t ranks = std::min(cluster.devices, cluster.devices_per_node);
+  return Bytes(rank.value() * std::max<std::int64_t>(1, ranks));
+}
+
 Search::Search(const Request& request, Space space)
     : request_(request),
       space_(std::move(space)),
       costs_(request.model, request.cluster, request.workload),
       footprints_(costs_) {}
 
-CandidateCosts Search::prices(Place p) {
-  const Layout& l = layout(p);
-  const Chunks& chunks = choice(p).chunks;
-  const bool chunked = costs_.chunked(l, chunks);
-  auto found = layout_prices_.find({p.layout, chunked});
-  if (found == layout_prices_.end()) {
-    found =
-        layout_prices_.emplace(std::make_pair(p.layout, chunked), costs_.layout_costs(l, chunked))
-            .first;
-  }
-  CandidateCosts c = found->second;
-  c.block = &costs_.block_costs(l, chunks);
+const CandidateCosts& Search::unit_prices(std::int32_t l, bool chunked) {
+  const auto found = unit_prices_.find({l, chunked});
+  if (found != unit_prices_.end()) return found->second;
+  const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
+  const std::vector<Chunks>& all = space_.chunks_of(layout);
+  const auto like = std::find_if(all.begin(), all.end(), [&](const Chunks& c) {
+    return costs_.chunked(layout, c) == chunked;
+  });
+  CHECK(like != all.end(), "no chunks of this kind");
+  return unit_prices_.emplace(std::make_pair(l, chunked), costs_.all_unit_costs(layout, *like))
+      .first->second;
+}
+
+CandidateCosts Search::layout_prices(std::int32_t l, bool chunked) {
+  CandidateCosts c = unit_prices(l, chunked);
+  const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
+  costs_.add_routing(layout, space_.chunks_of(layout).front(), c);
   return c;
+}
+
+CandidateCosts Search::prices(Place p) {
+  const Chunks chunks = choice(p).chunks;
+  CandidateCosts c = layout_prices(p.layout, costs_.chunked(layout(p), chunks));
+  c.block = &costs_.block_costs(layout(p), chunks);
+  return c;
+}
+
+// Of the times that chunks change, the least under any.
+const BlockCosts& Search::least_blocks(const Layout& l) {
+  const std::vector<std::int64_t> key = {l.micro_batch, l.sp, l.ep, l.accumulation};
+  const auto found = least_blocks_.find(key);
+  if (found != least_blocks_.end()) return found->second;
+  const std::vector<Chunks>& all = space_.chunks_of(l);
+  BlockCosts least = costs_.block_costs(l, all.front());
+  for (const Chunks& c : all) {
+    const BlockCosts& b = costs_.block_costs(l, c);
+    for (const auto time :
+         {&BlockCosts::loss, &BlockCosts::attention_fwd, &BlockCosts::attention_bwd,
+          &BlockCosts::core_fwd, &BlockCosts::core_bwd}) {
+      least.*time = std::min(least.*time, b.*time);
+    }
+  }
+  return least_blocks_.emplace(key, least).first->second;
+}
+
+double Search::quick_of_layout(Place p) {
+  p.chunks = 0;
+  const Layout& l = layout(p);
+  const std::vector<Chunks>& all = space_.chunks_of(l);
+  const bool chunked = costs_.chunked(l, all.front());
+  CandidateCosts c = layout_prices(p.layout, chunked);
+  c.block = &least_blocks(l);
+  double least = quick_bound(costs_, l, choice(p), c);
+  // The gradient of the head has another dtype where the loss runs in chunks.
+  if (costs_.chunked(l, all.back()) != chunked) {
+    c = layout_prices(p.layout, !chunked);
+    c.block = &least_blocks(l);
+    least = std::min(least, quick_bound(costs_, l, choice(p), c));
+  }
+  return least;
 }
 
 double Search::quick(Place p) {
   return quick_bound(costs_, layout(p), choice(p), prices(p));
 }
 
-Bytes Search::state(const Layout& l) {
-  return footprints_.state(l, costs_.all_unit_costs(l, false));
+Bytes Search::memory(Place p) {
+  const Choice c = choice(p);
+  return footprints_.least(layout(p), c,
+                           unit_prices(p.layout, costs_.chunked(layout(p), c.chunks)));
 }
 
-Bytes Search::memory(Place p) {
-  const Layout& l = layout(p);
-  const Choice c = choice(p);
-  return footprints_.least(l, c, costs_.all_unit_costs(l, costs_.chunked(l, c.chunks)));
+Bytes Search::memory_of(const Layout& l, const Choice& c) {
+  return footprints_.least(l, c, costs_.all_unit_costs(l, c.chunks));
+}
+
+bool Search::host_fits(const Layout& l, const Choice& c) {
+  const Cluster& cluster = request_.cluster;
+  if (cluster.host_memory.value() == 0 || (c.policy.swap_layers == 0 && !c.policy.host_optimizer)) {
+    return true;
+  }
+  const Bytes rank = footprints_.host(l, c, costs_.all_unit_costs(l, c.chunks));
+  return host_bytes(cluster, rank) <= cluster.host_memory;
 }
 
 Plan Search::plan_of(const Layout& l, const Choice& c) const {
@@ -79,27 +141,38 @@ Plan Search::plan_of(const Layout& l, const Choice& c) const {
   return plan;
 }
 
-const Trial& Search::replay(Place p) {
-  const auto known = tried_.find(p);
-  if (known != tried_.end()) return trials_[known->second];
+Trial Search::replay_of(const Layout& l, const Choice& c) {
   Trial t;
-  t.place = p;
-  t.layout = layout(p);
-  t.choice = choice(p);
-  const Plan plan = plan_of(t.layout, t.choice);
+  t.layout = l;
+  t.choice = c;
+  const Plan plan = plan_of(l, c);
   simulator::Options options;
   options.events = options.document_cost = false;
-  const auto simulated = simulator::simulate(plan, lower(plan), options);
+  const Program program = lower(plan);
+  const auto simulated = simulator::simulate(plan, program, options);
   CHECK(simulated.ok(), "a legal plan that cannot be simulated: " + simulated.error().text());
   const simulator::Simulation& s = simulated.value();
+  const Cluster& cluster = request_.cluster;
   t.predicted = s.prediction;
   t.step = s.step;
-  t.fits = s.peak <= usable_memory(request_.cluster);
+  t.ops = static_cast<std::int64_t>(program.roles[0].ops.size() * s.ranks.size());
+  t.host_peak = s.host_peak;
+  t.fits =
+      s.peak <= usable_memory(cluster) &&
+      (cluster.host_memory.value() == 0 || host_bytes(cluster, s.host_peak) <= cluster.host_memory);
   t.compute = mean(s, &simulator::Breakdown::compute);
   t.exposed = mean(s, &simulator::Breakdown::exposed);
   t.idle = mean(s, &simulator::Breakdown::idle);
   t.recompute = to_seconds(Nanoseconds(
-      static_cast<std::int64_t>(recompute_time(costs_, t.layout, t.choice, prices(p)))));
+      static_cast<std::int64_t>(recompute_time(costs_, l, c, costs_.candidate(l, c.chunks)))));
+  return t;
+}
+
+const Trial& Search::replay(Place p) {
+  const auto known = tried_.find(p);
+  if (known != tried_.end()) return trials_[known->second];
+  Trial t = replay_of(layout(p), choice(p));
+  t.place = p;
   tried_[p] = trials_.size();
   trials_.push_back(std::move(t));
   const Trial& done = trials_.back();
@@ -113,47 +186,83 @@ const Trial& Search::replay(Place p) {
 }
 
 // True where a choice that fits does the same ops, each in no more time: fewer layers again, larger
-// chunks. Such a choice cannot be slower.
+// chunks, less on the host. Such a choice cannot be slower.
 bool Search::dominated(Place p) {
-  const auto group = fitting_.find({p.layout, choice(p).chunks.prefetch_depth});
+  const Choice mine = choice(p);
+  const auto group = fitting_.find({p.layout, mine.chunks.prefetch_depth});
   if (group == fitting_.end()) return false;
   const CandidateCosts own = prices(p);
   return std::any_of(group->second.begin(), group->second.end(), [&](Place q) {
+    const MemoryPolicy policy = choice(q).policy;
     const CandidateCosts other = prices(q);
-    return q.recompute <= p.recompute && other.block->loss <= own.block->loss &&
-           other.head.reduce <= own.head.reduce &&
-           other.block->attention_fwd <= own.block->attention_fwd &&
-           other.block->attention_bwd <= own.block->attention_bwd;
+    return policy.recompute_layers <= mine.policy.recompute_layers &&
+           policy.swap_layers <= mine.policy.swap_layers &&
+           policy.host_optimizer <= mine.policy.host_optimizer &&
+           other.block->loss <= own.block->loss && other.head.reduce <= own.head.reduce &&
+           other.block->attend_fwd() <= own.block->attend_fwd() &&
+           other.block->attend_bwd() <= own.block->attend_bwd();
   });
 }
 
-std::int32_t Search::deepest(const Subspace& family) const {
-  const auto all = static_cast<std::int32_t>(space_.recompute.size());
-  if (!family.recompute) return all - 1;
-  for (std::int32_t r = 0; r < all; ++r) {
-    if (space_.recompute[static_cast<std::size_t>(r)] == *family.recompute) return r;
+std::int32_t Search::open_depths(std::int32_t l, std::int32_t lane) {
+  if (open_.empty()) open_.resize(space_.layouts.size());
+  std::vector<std::int32_t>& open = open_[static_cast<std::size_t>(l)];
+  if (!open.empty()) return open[static_cast<std::size_t>(lane)];
+  const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
+  const Chunks& chunks = space_.chunks_of(layout).front();
+  const CandidateCosts& units = unit_prices(l, costs_.chunked(layout, chunks));
+  for (const std::vector<MemoryPolicy>& policies : space_.policies) {
+    if (footprints_.state(layout, policies.front(), units) > usable_memory(request_.cluster)) {
+      open.push_back(0);
+      continue;
+    }
+    // What is swapped rises with the depth.
+    const auto end = std::find_if(policies.begin(), policies.end(), [&](const MemoryPolicy& p) {
+      return !host_fits(layout, {chunks, p});
+    });
+    open.push_back(static_cast<std::int32_t>(end - policies.begin()));
   }
-  return -1;
+  return open[static_cast<std::size_t>(lane)];
+}
+
+Search::Depths Search::depths_of(const Subspace& family, std::int32_t layout, std::int32_t lane) {
+  const std::vector<MemoryPolicy>& policies = line(lane);
+  if (family.policy && !family.policy(policies.front())) return {};
+  const std::int32_t open = open_depths(layout, lane);
+  if (!family.recompute) return {0, open};
+  for (std::int32_t d = 0; d < open; ++d) {
+    if (policies[static_cast<std::size_t>(d)].recompute_layers == *family.recompute) {
+      return {d, d + 1};
+    }
+  }
+  return {};
 }
 
 std::vector<Search::Node> Search::nodes(const Subspace& family) {
+  const auto lines = static_cast<std::int32_t>(space_.policies.size());
+  const auto first_of = [&](const Subspace& f, Place& p) {
+    for (p.line = 0; p.line < lines; ++p.line) {
+      const Depths depths = depths_of(f, p.layout, p.line);
+      p.depth = depths.begin;
+      if (!depths.none()) return true;
+    }
+    return false;
+  };
   if (shallow_.empty()) {
     for (std::size_t l = 0; l < space_.layouts.size(); ++l) {
-      if (state(space_.layouts[l]) > usable_memory(request_.cluster)) continue;
-      const std::size_t chunks = space_.chunks.at(space_.layouts[l].micro_batch).size();
-      for (std::size_t c = 0; c < chunks; ++c) {
-        const Place p{0, static_cast<std::int32_t>(l), static_cast<std::int32_t>(c)};
-        shallow_.push_back({quick(p), p, false});
-      }
+      Place p;
+      p.layout = static_cast<std::int32_t>(l);
+      if (!first_of({}, p)) continue;
+      p.chunks = -1;
+      shallow_.push_back({quick_of_layout(p), p, false});
     }
   }
   std::vector<Node> all;
-  const std::int32_t fixed = family.recompute ? deepest(family) : 0;
-  if (fixed < 0) return all;
   for (Node n : shallow_) {
     if (family.member && !family.member(layout(n.place))) continue;
-    n.place.recompute = fixed;
-    if (fixed > 0) n.key = quick(n.place);
+    const Place shallow = n.place;
+    if ((family.policy || family.recompute) && !first_of(family, n.place)) continue;
+    if (n.place != shallow) n.key = quick_of_layout(n.place);
     all.push_back(n);
   }
   return all;
@@ -164,10 +273,10 @@ std::vector<Search::Node> Search::nodes(const Subspace& family) {
 std::int32_t Search::depth_that_fits(Place place, std::int32_t last, Bytes extra) {
   const Bytes usable = usable_memory(request_.cluster) - extra;
   const auto may_fit = [&](std::int32_t depth) {
-    place.recompute = depth;
+    place.depth = depth;
     return memory(place) <= usable;
   };
-  std::int32_t low = place.recompute;
+  std::int32_t low = place.depth;
   if (low >= last) return -1;
   std::int32_t high = may_fit(last) ? last : (last - 1 > low && may_fit(last - 1) ? last - 1 : -1);
   while (high - low > 1) {
@@ -177,49 +286,85 @@ std::int32_t Search::depth_that_fits(Place place, std::int32_t last, Bytes extra
   return high;
 }
 
-std::int64_t Search::depths_between(Place place, std::int32_t depth) const {
-  const auto all = static_cast<std::int64_t>(space_.recompute.size());
-  return (depth < 0 ? all : depth) - place.recompute;
-}
-
 void Search::count_unfit_states() {
-  const auto depths = static_cast<std::int64_t>(space_.recompute.size());
-  for (const Layout& l : space_.layouts) {
-    if (state(l) <= usable_memory(request_.cluster)) continue;
-    unfit_ += static_cast<std::int64_t>(space_.chunks.at(l.micro_batch).size()) * depths;
+  const auto lines = static_cast<std::int32_t>(space_.policies.size());
+  for (std::size_t l = 0; l < space_.layouts.size(); ++l) {
+    const Layout& layout = space_.layouts[l];
+    const auto chunks = static_cast<std::int64_t>(space_.chunks_of(layout).size());
+    for (std::int32_t k = 0; k < lines; ++k) {
+      const auto all = static_cast<std::int64_t>(line(k).size());
+      const std::int64_t open = open_depths(static_cast<std::int32_t>(l), k);
+      if (open == all) continue;
+      const Choice last = {space_.chunks_of(layout).front(), line(k).back()};
+      (host_fits(layout, last) ? unfit_ : host_unfit_) += chunks * (all - open);
+    }
   }
 }
 
-void Search::push_deeper(Queue& queue, Place place, std::int32_t depth) {
-  if (counts_) unfit_ += depths_between(place, depth);
-  if (depth < 0) return;
+void Search::push(Queue& queue, Place place) {
   if (counts_) ++bounded_;
-  place.recompute = depth;
   queue.push({quick(place), place, false});
 }
 
-const Trial* Search::advance(Queue& queue, std::int32_t last, Bytes* missed) {
+// The bound of the layout was that of all its chunks: none counts again.
+void Search::push_chunks(Queue& queue, Place place, const Subspace& family) {
+  const std::vector<Chunks>& all = space_.chunks_of(layout(place));
+  for (std::size_t c = 0; c < all.size(); ++c) {
+    if (family.chunked && !family.chunked(all[c])) continue;
+    place.chunks = static_cast<std::int32_t>(c);
+    queue.push({quick(place), place, false});
+  }
+}
+
+// On to `depth`; where that is -1, none before `end` fits.
+void Search::push_deeper(Queue& queue, Place place, std::int32_t depth, std::int32_t end) {
+  if (counts_) unfit_ += (depth < 0 ? end : depth) - place.depth;
+  if (depth < 0) return;
+  place.depth = depth;
+  push(queue, place);
+}
+
+// The other lines of a place that does not fit, if it is the first of its layout and chunks.
+void Search::push_lines(Queue& queue, Place place, const Subspace& family) {
+  for (std::int32_t k = 0; k <= place.line; ++k) {
+    const Depths depths = depths_of(family, place.layout, k);
+    if (!depths.none() && (k < place.line || depths.begin < place.depth)) return;
+  }
+  const auto lines = static_cast<std::int32_t>(space_.policies.size());
+  for (std::int32_t k = place.line + 1; k < lines; ++k) {
+    const Depths depths = depths_of(family, place.layout, k);
+    if (depths.none()) continue;
+    push(queue, {k, depths.begin, place.layout, place.chunks});
+  }
+}
+
+const Trial* Search::advance(Queue& queue, const Subspace& family, Bytes* missed) {
   const Node node = queue.top();
   queue.pop();
+  if (node.place.chunks < 0) {
+    push_chunks(queue, node.place, family);
+    return nullptr;
+  }
   if (missed == nullptr && dominated(node.place)) return nullptr;
   const Bytes extra = missed == nullptr ? Bytes(0) : *missed;
+  const std::int32_t end = depths_of(family, node.place.layout, node.place.line).end;
   const bool may_fit = memory(node.place) <= usable_memory(request_.cluster) - extra;
   if (node.walked && may_fit) {
     const Trial& t = replay(node.place);
-    if (t.fits || node.place.recompute >= last) {
-      if (counts_ && !t.fits) ++unfit_;
-      return &t;
-    }
+    if (t.fits) return &t;
+    push_lines(queue, node.place, family);
     if (missed == nullptr) {
-      push_deeper(queue, node.place, node.place.recompute + 1);
+      const std::int32_t next = node.place.depth + 1;
+      push_deeper(queue, node.place, next < end ? next : -1, end);
     } else {
       *missed = std::max(*missed, t.predicted.peak - memory(node.place));
-      push_deeper(queue, node.place, depth_that_fits(node.place, last, *missed));
+      push_deeper(queue, node.place, depth_that_fits(node.place, end - 1, *missed), end);
     }
     return &t;
   }
   if (!may_fit) {
-    push_deeper(queue, node.place, depth_that_fits(node.place, last, extra));
+    push_lines(queue, node.place, family);
+    push_deeper(queue, node.place, depth_that_fits(node.place, end - 1, extra), end);
     return nullptr;
   }
   const double walked = bound(costs_, layout(node.place), choice(node.place), prices(node.place));
@@ -232,7 +377,9 @@ void Search::run() {
   bound_remaining_ = std::numeric_limits<double>::infinity();
   const auto all = static_cast<std::int64_t>(queue.size());
   std::int64_t done = 0;
-  bounded_ = all;
+  for (const Node& n : shallow_) {
+    bounded_ += static_cast<std::int64_t>(space_.chunks_of(layout(n.place)).size());
+  }
   count_unfit_states();
   counts_ = true;
   while (!queue.empty()) {
@@ -241,22 +388,25 @@ void Search::run() {
       break;
     }
     if (request_.progress && ++done % 1024 == 0) request_.progress(done, std::max(done, all));
-    advance(queue, deepest({}), nullptr);
+    advance(queue, {}, nullptr);
   }
   counts_ = false;
 }
 
 bool Search::state_fits() {
-  return std::any_of(space_.layouts.begin(), space_.layouts.end(),
-                     [&](const Layout& l) { return state(l) <= usable_memory(request_.cluster); });
+  for (std::size_t l = 0; l < space_.layouts.size(); ++l) {
+    for (std::size_t k = 0; k < space_.policies.size(); ++k) {
+      if (open_depths(static_cast<std::int32_t>(l), static_cast<std::int32_t>(k)) > 0) return true;
+    }
+  }
+  return false;
 }
 
 std::optional<Trial> Search::best_of(const Subspace& family) {
   Queue queue(std::greater<>(), nodes(family));
-  const std::int32_t last = deepest(family);
   Bytes missed(0);
   for (int replays = 0; !queue.empty() && replays < kFamilyReplays;) {
-    const Trial* t = advance(queue, last, &missed);
+    const Trial* t = advance(queue, family, &missed);
     if (t == nullptr) continue;
     if (t->fits) return *t;
     ++replays;
@@ -264,34 +414,90 @@ std::optional<Trial> Search::best_of(const Subspace& family) {
   return std::nullopt;
 }
 
-std::optional<Trial> Search::smallest_of(const Subspace& family) {
-  const std::int32_t depth = deepest(family);
-  if (depth < 0) return std::nullopt;
-  std::vector<std::int64_t> states;
-  for (const Layout& l : space_.layouts) states.push_back(state(l).value());
-  // Where no state fits, those that hold little more than the least, step gradients aside.
-  const std::int64_t least_state = *std::min_element(states.begin(), states.end());
-  const std::int64_t limit =
-      std::max(usable_memory(request_.cluster).value(), least_state + least_state / 2);
-  std::vector<std::pair<std::int64_t, Place>> all;
-  for (std::size_t l = 0; l < states.size(); ++l) {
-    const Layout& layout = space_.layouts[l];
-    if (states[l] > limit || (family.member && !family.member(layout))) continue;
-    for (std::size_t c = 0; c < space_.chunks.at(layout.micro_batch).size(); ++c) {
-      const Place p{depth, static_cast<std::int32_t>(l), static_cast<std::int32_t>(c)};
-      all.emplace_back(memory(p).value(), p);
+// Of the lines of one place for moments, the last asks least of the device.
+std::vector<std::pair<std::int32_t, std::int32_t>> Search::deepest_of(const Subspace& family,
+                                                                      std::int32_t l,
+                                                                      bool any_host) {
+  const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
+  const Chunks& chunks = space_.chunks_of(layout).front();
+  std::array<std::pair<std::int32_t, std::int32_t>, 2> by_host = {{{-1, -1}, {-1, -1}}};
+  for (std::size_t k = 0; k < space_.policies.size(); ++k) {
+    const std::vector<MemoryPolicy>& policies = space_.policies[k];
+    if (family.policy && !family.policy(policies.front())) continue;
+    const bool blind = policies.back().swap_layers > 0 && !footprints_.bounds_swap();
+    if (blind && by_host[policies.front().host_optimizer ? 1 : 0].first >= 0) continue;
+    for (std::size_t d = policies.size(); d-- > 0;) {
+      if (family.recompute && policies[d].recompute_layers != *family.recompute) continue;
+      if (!any_host && !host_fits(layout, {chunks, policies[d]})) continue;
+      by_host[policies[d].host_optimizer ? 1 : 0] = {static_cast<std::int32_t>(k),
+                                                     static_cast<std::int32_t>(d)};
+      break;
     }
   }
+  std::vector<std::pair<std::int32_t, std::int32_t>> out;
+  for (const auto& place : by_host) {
+    if (place.first >= 0) out.push_back(place);
+  }
+  return out;
+}
+
+std::vector<std::int32_t> Search::lightest(const Subspace& family) {
+  // Of the candidates of one key, only state differs: by micro-batch, sp, ep, how often gradients
+  // are summed, what is sharded at all, and the dispatcher.
+  std::map<std::vector<std::int64_t>, std::pair<std::int64_t, std::int32_t>> least;
+  MemoryPolicy policy;
+  for (std::size_t i = 0; i < space_.layouts.size(); ++i) {
+    const Layout& l = space_.layouts[i];
+    if (family.member && !family.member(l)) continue;
+    const auto index = static_cast<std::int32_t>(i);
+    const CandidateCosts& units =
+        unit_prices(index, costs_.chunked(l, space_.chunks_of(l).front()));
+    const std::pair<std::int64_t, std::int32_t> mine = {footprints_.state(l, policy, units).value(),
+                                                        static_cast<std::int32_t>(i)};
+    const std::vector<std::int64_t> key = {l.micro_batch,  l.sp,         l.ep,
+                                           l.accumulation, l.fsdp_d > 1, l.fsdp_e > 1};
+    const auto [at, fresh] = least.emplace(key, mine);
+    if (!fresh) at->second = std::min(at->second, mine);
+  }
+  std::vector<std::int32_t> out;
+  for (const auto& [key, light] : least) out.push_back(light.second);
+  return out;
+}
+
+std::optional<Trial> Search::smallest_of(const Subspace& family) {
+  struct Small {
+    std::int64_t bytes;
+    Place place;
+    auto operator<=>(const Small&) const = default;
+  };
+  std::vector<Small> all;
+  const std::vector<std::int32_t> layouts = lightest(family);
+  const auto collect = [&](bool any_host) {
+    for (const std::int32_t l : layouts) {
+      const std::vector<Chunks>& chunks =
+          space_.chunks_of(space_.layouts[static_cast<std::size_t>(l)]);
+      for (const auto& [k, d] : deepest_of(family, l, any_host)) {
+        for (std::size_t c = 0; c < chunks.size(); ++c) {
+          if (family.chunked && !family.chunked(chunks[c])) continue;
+          const Place p{k, d, l, static_cast<std::int32_t>(c)};
+          all.push_back({memory(p).value(), p});
+        }
+      }
+    }
+  };
+  collect(false);
+  if (all.empty()) collect(true);  // pinned to the host, which holds none of them
   std::sort(all.begin(), all.end());
   std::optional<Trial> found;
-  std::map<std::pair<std::int64_t, std::int64_t>, int> groups;
+  std::map<std::array<std::int64_t, 3>, int> groups;
   std::int64_t previous = -1;
   int replays = 0;
   for (const auto& [bytes, place] : all) {
     if (found && (bytes >= found->predicted.peak.value() || replays >= kSmallestReplays)) break;
     if (bytes == previous) continue;  // the same memory in another order of ranks
     previous = bytes;
-    if (groups[{layout(place).micro_batch, layout(place).ep}]++ >= kSmallestOfGroup) continue;
+    const Layout& l = layout(place);
+    if (groups[{l.micro_batch, l.sp, l.ep}]++ >= kSmallestOfGroup) continue;
     ++replays;
     const Trial& t = replay(place);
     if (!found || t.predicted.peak < found->predicted.peak) found = t;

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/support/plans.h"
 
@@ -19,6 +22,12 @@ Request request_of(Model model, std::int64_t devices, std::int64_t sequences) {
   return r;
 }
 
+std::vector<MemoryPolicy> policies_of(const Space& space) {
+  std::vector<MemoryPolicy> all;
+  for (const auto& line : space.policies) all.insert(all.end(), line.begin(), line.end());
+  return all;
+}
+
 TEST(Space, EveryCandidateIsLegalAndNoneIsTwice) {
   for (const std::int64_t devices : {1, 4, 6}) {
     for (const bool moe : {false, true}) {
@@ -27,11 +36,11 @@ TEST(Space, EveryCandidateIsLegalAndNoneIsTwice) {
       std::set<std::string> seen;
       std::int64_t count = 0;
       for (const Layout& l : space.layouts) {
-        for (const Chunks& c : space.chunks.at(l.micro_batch)) {
-          for (const std::int64_t n : space.recompute) {
-            EXPECT_TRUE(violations(r.model, r.cluster, r.workload, l, c, {n}).empty());
-            EXPECT_TRUE(
-                seen.insert(to_json(l).dump(-1) + to_json(c).dump(-1) + std::to_string(n)).second);
+        for (const Chunks& c : space.chunks_of(l)) {
+          for (const MemoryPolicy& p : policies_of(space)) {
+            EXPECT_TRUE(violations(r.model, r.cluster, r.workload, l, c, p).empty());
+            EXPECT_TRUE(seen.insert(to_json(l).dump(-1) + to_json(c).dump(-1) + to_json(p).dump(-1))
+                            .second);
             ++count;
           }
         }
@@ -54,6 +63,7 @@ TEST(Space, LegalAndRejectedAddUp) {
   EXPECT_TRUE(rules.count("experts_divide") == 1);        // 8 experts, ep 3 and 6
   EXPECT_TRUE(rules.count("expert_world_factors") == 1);  // ep 4 and 8 do not divide 6 ranks
   EXPECT_TRUE(rules.count("batch_divides") == 1);
+  EXPECT_TRUE(rules.count("heads_divide") == 1);  // 4 heads, sp 3 and 6
 }
 
 TEST(Space, HasTheLayoutsThatPeopleAskFor) {
@@ -79,10 +89,10 @@ TEST(Space, ChunksArePowersOfTwoUpToTheWhole) {
     Request r = request_of(small_dense_model(), 2, 4);
     r.workload.sequence_tokens = sequence;
     r.workload.document_tokens = {sequence};
-    r.pins = {{"prefetch_depth", "1"}, {"micro_batch", "2"}};
+    r.pins = {{"prefetch_depth", "1"}, {"micro_batch", "2"}, {"sp", "1"}};
     std::set<std::int64_t> loss, query;
     const Space space = enumerate(r).value();
-    for (const Chunks& c : space.chunks.at(2)) {
+    for (const Chunks& c : space.chunks_of(space.layouts.front())) {
       loss.insert(c.loss_tokens);
       query.insert(c.attention_query);
     }
@@ -100,13 +110,79 @@ TEST(Space, APinnedValueNeedNotBeInTheList) {
   Request r = request_of(small_dense_model(3), 2, 4);
   r.pins = {{"loss_tokens", "5"}, {"prefetch_depth", "3"}, {"recompute_layers", "all"}};
   const Space space = enumerate(r).value();
-  for (const auto& [micro_batch, chunks] : space.chunks) {
+  for (const auto& [key, chunks] : space.chunks) {
     for (const Chunks& c : chunks) {
       EXPECT_EQ(c.loss_tokens, 5);
       EXPECT_EQ(c.prefetch_depth, 3);
     }
   }
-  EXPECT_EQ(space.recompute, std::vector<std::int64_t>{3});
+  for (const MemoryPolicy& p : policies_of(space)) EXPECT_EQ(p.recompute_layers, 3);
+  EXPECT_EQ(policies_of(space).size(), 4u);  // with and without swap, moments here and there
+}
+
+TEST(Space, SharedSequencesAndTheHostAreAxes) {
+  const Request r = request_of(small_moe_model(3, 4), 8, 8);
+  const Space space = enumerate(r).value();
+  std::set<std::int64_t> degrees;
+  for (const Layout& l : space.layouts) {
+    degrees.insert(l.sp);
+    EXPECT_EQ(l.dp * l.sp, 8);
+    EXPECT_EQ(l.dp * l.micro_batch * l.accumulation, 8);
+  }
+  EXPECT_EQ(degrees, (std::set<std::int64_t>{1, 2, 4}));  // 4 query and 2 key heads
+  ASSERT_EQ(space.policies.size(), 4u);
+  EXPECT_EQ(space.policy_count(), 2 * (4 + 3));  // without recompute there is nothing to swap
+  for (const MemoryPolicy& p : policies_of(space)) {
+    EXPECT_TRUE(p.swap_layers == 0 || p.swap_layers == p.recompute_layers);
+  }
+}
+
+TEST(Space, EveryMechanismCanBePinned) {
+  const auto pinned = [](std::vector<std::pair<std::string, std::string>> pins) {
+    Request r = request_of(small_moe_model(4, 8), 8, 16);
+    r.pins = std::move(pins);
+    return enumerate(r).value();
+  };
+  for (const Layout& l : pinned({{"sp", "4"}}).layouts) EXPECT_EQ(l.sp, 4);
+  const Space domino = pinned({{"domino", "2"}});
+  for (const Layout& l : domino.layouts) EXPECT_EQ(l.dp * l.micro_batch * 2 * l.accumulation, 16);
+  EXPECT_EQ(domino.chunks_of(domino.layouts.front()).front().domino, 2);
+  const Space parts = pinned({{"exchange_parts", "2"}});
+  EXPECT_FALSE(parts.layouts.empty());
+  for (const Layout& l : parts.layouts) {
+    EXPECT_TRUE(l.ep == 2 || l.ep == 4) << l.ep;  // 8 / ep experts go in two parts
+    for (const Chunks& c : parts.chunks_of(l)) EXPECT_EQ(c.exchange_parts, 2);
+  }
+  const Space gather = pinned({{"dispatcher", "all_gather"}});
+  EXPECT_FALSE(gather.layouts.empty());
+  for (const Layout& l : gather.layouts) {
+    EXPECT_EQ(l.dispatcher, "all_gather");
+    EXPECT_GT(l.ep, 1);
+  }
+  const Space buckets = pinned({{"gather_layers", "3"}});
+  EXPECT_EQ(buckets.chunks_of(buckets.layouts.front()).front().gather_layers, 3);
+  for (const MemoryPolicy& p : policies_of(pinned({{"keep_layers", "2"},
+                                                   {"recompute_attention", "all"},
+                                                   {"recompute_ffn", "1"},
+                                                   {"recompute_experts", "3"},
+                                                   {"host_optimizer", "true"}}))) {
+    EXPECT_EQ(p.keep_layers, 2);
+    EXPECT_EQ(p.recompute_attention, 4);
+    EXPECT_EQ(p.recompute_ffn, 1);
+    EXPECT_EQ(p.recompute_experts, 3);
+    EXPECT_TRUE(p.host_optimizer);
+  }
+  for (const MemoryPolicy& p : policies_of(pinned({{"swap_layers", "all"}}))) {
+    EXPECT_EQ(p.swap_layers, p.recompute_layers);
+  }
+  const Space two = pinned({{"swap_layers", "2"}, {"swap_distance", "3"}});
+  for (const MemoryPolicy& p : policies_of(two)) {
+    EXPECT_EQ(p.swap_layers, 2);
+    EXPECT_EQ(p.swap_distance, 3);
+    EXPECT_GE(p.recompute_layers, 2);
+  }
+  EXPECT_TRUE(std::any_of(two.rejected.begin(), two.rejected.end(),
+                          [](const Rejection& r) { return r.rule == "swap_range"; }));
 }
 
 TEST(Space, BadPinsAreUsageErrorsAllAtOnce) {
@@ -132,7 +208,14 @@ TEST(Space, IllegalPinsNameTheirRule) {
   EXPECT_EQ(rule("ep", "8"), "expert_world_factors");
   EXPECT_EQ(rule("fsdp_d", "3"), "world_factors");
   EXPECT_EQ(rule("tp", "2"), "engine_axes");
-  EXPECT_EQ(rule("dp", "2"), "world_size");
+  EXPECT_EQ(rule("dp", "3"), "world_size");
+  EXPECT_EQ(rule("dp", "2"), "legal");  // sp 2
+  EXPECT_EQ(rule("sp", "3"), "world_size");
+  EXPECT_EQ(rule("domino", "9"), "batch_divides");
+  EXPECT_EQ(rule("exchange_parts", "3"), "exchange_parts");
+  EXPECT_EQ(rule("gather_layers", "3"), "chunk_ranges");
+  EXPECT_EQ(rule("keep_layers", "3"), "keep_range");
+  EXPECT_EQ(rule("swap_layers", "9"), "swap_range");
   EXPECT_EQ(rule("micro_batch", "3"), "batch_divides");
   EXPECT_EQ(rule("micro_batch", "0"), "positive");
   EXPECT_EQ(rule("recompute_layers", "9"), "recompute_range");
@@ -141,12 +224,12 @@ TEST(Space, IllegalPinsNameTheirRule) {
 }
 
 TEST(Space, ABatchThatDoesNotDivideNamesTheNearestThatDo) {
-  const auto space = enumerate(request_of(small_dense_model(), 4, 10));
+  const auto space = enumerate(request_of(small_dense_model(), 3, 10));
   ASSERT_FALSE(space.ok());
   EXPECT_EQ(space.error().code, ErrorCode::kInfeasible);
   ASSERT_EQ(space.error().problems.size(), 1u);
   EXPECT_EQ(space.error().problems[0].where, "batch_divides");
-  EXPECT_NE(space.error().problems[0].hint.find("8 or 12"), std::string::npos);
+  EXPECT_NE(space.error().problems[0].hint.find("9 or 12"), std::string::npos);
 }
 
 TEST(Space, Divisors) {

@@ -21,16 +21,19 @@ $ orrery simulate plan-235b.json
 > ...
 ! next: orrery simulate plan-235b.json -o sim.db  # keep it as a trace
 
+# In packs of 65,536 tokens it fits by the host's memory or by sharing sequences, and not plainly.
 $ orrery plan --model qwen3-235b-a22b --cluster h800x256 --workload pack-64k -o pack.json
 >
-> does not fit: qwen3-235b-a22b on h800x256, pack-64k (16.8 M tokens a step)
->   needed ...
->   usable     75.6 GiB
->   short of ...
+> qwen3-235b-a22b on h800x256, pack-64k (16.8 M tokens a step)
+> ...
+> why it fits
+>   without sp, swap and host_optimizer  nothing fits, the least needs 91.0 GiB of 75.6 GiB
+> ...
+> search
 > ...
 ! ...
-! error: orrery plan: no plan of qwen3-235b-a22b on h800x256 with pack-64k fits
-? 4
+! wrote pack.json
+! next: orrery simulate pack.json  # where the step goes
 
 $ orrery plan --model qwen3-235b-a22b --cluster h800x8 -o small.json
 >
@@ -44,4 +47,5 @@ $ orrery plan --model qwen3-235b-a22b --cluster h800x8 -o small.json
 ? 4
 
 $ ls -A
+> pack.json
 > plan-235b.json

@@ -14,8 +14,10 @@ $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local
 > search
 >   ... legal plans, ... bounded, ... replayed, in ...
 > ...
->   the best of all layouts, recompute depths, prefetch 0 to 2 and chunks of a power of two
->   of rows; a chunk size between those, pinned, may still be faster
+>   the best of all layouts, recompute depths with and without swap, places of the moments,
+>   prefetch 0 to 2 and chunks of a power of two of rows; other chunk sizes can be pinned
+>   then ... replays around the best plans: interleaving, exchange parts, dispatcher, buckets,
+>   kept layers, partial recompute: tried, not proved; ...
 ! ...
 ! wrote plan.json
 ! next: orrery simulate plan.json  # where the step goes
@@ -28,7 +30,7 @@ $ ls -A
 $ rm plan.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --json > printed.json; ls -A
 > printed.json
 
-$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --json -o kept.json > both.json; cmp kept.json both.json; grep -E '^  "(schema_version|inputs|layout|chunks|memory_policy|predicted|runners_up|rejected|proof)"' kept.json | cut -d: -f1
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --json -o kept.json > both.json; cmp kept.json both.json; grep -E '^  "(schema_version|inputs|layout|chunks|memory_policy|predicted|runners_up|rejected|proof|fits_because)"' kept.json | cut -d: -f1
 >   "schema_version"
 >   "inputs"
 >   "layout"
@@ -38,6 +40,7 @@ $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --
 >   "runners_up"
 >   "rejected"
 >   "proof"
+>   "fits_because"
 ! wrote kept.json
 
 $ rm *.json
@@ -90,7 +93,7 @@ $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --
 ! ...
 ? 4
 
-$ sed 's/"global_sequences": 8/"global_sequences": 6/' "$(dirname "$(command -v orrery)")/../../configs/workloads/demo-local.json" > six.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload ./six.json
+$ sed 's/"global_sequences": 8/"global_sequences": 6/' "$(dirname "$(command -v orrery)")/../../configs/workloads/demo-local.json" > six.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload ./six.json --pin sp=1
 ! error: ...
 ! ...
 ? 4
