@@ -13,8 +13,10 @@ endfunction()
 
 # orrery_test(name LABEL unit SOURCES a_test.cpp ... DEPS lib ... [TIMEOUT seconds])
 # One label a test binary: gtest_discover_tests keeps only the first label of a list. The target
-# tests_LABEL builds all binaries of a label. On the wheel a binary is one test: its libraries take
-# so long to load that a process for each case would cost more than the cases.
+# tests_LABEL builds all binaries of a label. On the wheel, and elsewhere for the labels torch and
+# parity, a binary is one test of ctest and has the time of four: libtorch takes half a second of
+# processor time to load (the wheel's more), so a process for each case would cost more than the
+# cases. One case: build/release/tests/NAME --gtest_filter=CASE.
 function(orrery_test name)
   cmake_parse_arguments(A "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT A_TIMEOUT)
@@ -30,10 +32,12 @@ function(orrery_test name)
     add_custom_target(tests_${A_LABEL})
   endif()
   add_dependencies(tests_${A_LABEL} ${name})
-  if(ORRERY_WITH_WHEEL)
+  if(ORRERY_WITH_WHEEL OR A_LABEL STREQUAL "torch" OR A_LABEL STREQUAL "parity")
     math(EXPR A_TIMEOUT "4 * ${A_TIMEOUT}")
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT})
+    # The longest begin first (COST), or the last one runs alone.
+    set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT}
+                         COST ${A_TIMEOUT})
   else()
     gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
                          PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT})
