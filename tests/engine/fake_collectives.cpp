@@ -43,22 +43,14 @@ class FakeChannel final : public StreamChannel {
  private:
   template <class Call>
   void launch(StreamHandle stream, Call call) {
-    auto job = [this, call = std::move(call)] {
+    // Not through the entry's C function: a job that a failed stream drops must take its memory
+    // along.
+    FakeStream::of_handle(stream).enqueue([this, call = std::move(call)] {
       const Result<Traffic> moved = call();
       if (moved.ok()) return;
       communicator_.abort(moved.error());
       throw std::runtime_error(moved.error().text());
-    };
-    auto* held = new std::function<void()>(std::move(job));
-    auto* entry = static_cast<StreamEntry*>(stream);
-    entry->enqueue(
-        entry,
-        [](void* argument) {
-          const std::unique_ptr<std::function<void()>> mine(
-              static_cast<std::function<void()>*>(argument));
-          (*mine)();
-        },
-        held);
+    });
   }
 
   Communicator& communicator_;
