@@ -130,7 +130,7 @@ const Command& plan_command() {
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
-       {"--pin", "NAME=VALUE", "hold an axis, a chunk size or a policy; may be repeated", "", false, true},
+       {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};

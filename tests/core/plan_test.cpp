@@ -39,7 +39,7 @@ Plan sample() {
   runner.layout.ep = 4;
   plan.runners_up = {runner};
   plan.rejected = {{"experts_divide", 12}, {"memory", 3}};
-  plan.proof = {100, 90, 7, 9.1234567890123, 9.2, 1.5};
+  plan.proof = {100, 90, 7, 5, 9.1234567890123, 9.2, 1.5};
   plan.sha256 = plan_sha256(plan);
   return plan;
 }
