@@ -124,9 +124,9 @@ std::optional<Plan> fitting(const Request& request) {
   Search search(request, std::move(space).value());
   if (!search.state_fits()) return std::nullopt;
   // Cheap to know beforehand, where nothing does.
-  const auto least = search.smallest_of({});
-  if (!least || !least->fits) return std::nullopt;
+  if (!search.smallest_fits()) return std::nullopt;
   search.run();
+  if (!search.best()) return std::nullopt;
   const Trial& best = *search.best();
   Plan plan = search.plan_of(best.layout, best.choice);
   plan.predicted = best.predicted;

@@ -18,6 +18,8 @@ namespace {
 // loaded.
 constexpr int kSmallestReplays = 16;
 constexpr int kSmallestOfGroup = 1;
+// Passes of a step that show its peak: gradients are there from the second on.
+constexpr std::int64_t kShortPasses = 2;
 // Replays of a family before the bound of its next member is taken to be out of reach.
 constexpr int kFamilyReplays = 8;
 
@@ -465,6 +467,18 @@ std::vector<std::int32_t> Search::lightest(const Subspace& family) {
 }
 
 std::optional<Trial> Search::smallest_of(const Subspace& family) {
+  const auto found = smallest_place(family);
+  if (!found) return std::nullopt;
+  return replay(found->second);
+}
+
+bool Search::smallest_fits() {
+  const auto found = smallest_place({});
+  return found && found->first <= usable_memory(request_.cluster) &&
+         host_fits(layout(found->second), choice(found->second));
+}
+
+std::optional<std::pair<Bytes, Place>> Search::smallest_place(const Subspace& family) {
   struct Small {
     std::int64_t bytes;
     Place place;
@@ -488,21 +502,33 @@ std::optional<Trial> Search::smallest_of(const Subspace& family) {
   collect(false);
   if (all.empty()) collect(true);  // pinned to the host, which holds none of them
   std::sort(all.begin(), all.end());
-  std::optional<Trial> found;
+  std::optional<std::pair<Bytes, Place>> found;
   std::map<std::array<std::int64_t, 3>, int> groups;
   std::int64_t previous = -1;
   int replays = 0;
   for (const auto& [bytes, place] : all) {
-    if (found && (bytes >= found->predicted.peak.value() || replays >= kSmallestReplays)) break;
+    if (found && (bytes >= found->first.value() || replays >= kSmallestReplays)) break;
     if (bytes == previous) continue;  // the same memory in another order of ranks
     previous = bytes;
     const Layout& l = layout(place);
     if (groups[{l.micro_batch, l.sp, l.ep}]++ >= kSmallestOfGroup) continue;
     ++replays;
-    const Trial& t = replay(place);
-    if (!found || t.predicted.peak < found->predicted.peak) found = t;
+    const Bytes peak = short_peak(place);
+    if (!found || peak < found->first) found = {peak, place};
   }
   return found;
+}
+
+// The peak of a step of few passes: nearly that of many, for which loads are drawn more often.
+Bytes Search::short_peak(Place p) {
+  if (layout(p).accumulation <= kShortPasses) return replay(p).predicted.peak;
+  Plan plan = plan_of(layout(p), choice(p));
+  plan.workload.global_sequences =
+      plan.workload.global_sequences / plan.layout.accumulation * kShortPasses;
+  plan.layout.accumulation = kShortPasses;
+  simulator::Options options;
+  options.events = false;
+  return simulator::simulate(plan, lower(plan), options).value().peak;
 }
 
 }  // namespace orrery::planner

@@ -78,6 +78,8 @@ class Search {
   // memory, by bound, then by replay of the first few.
   std::optional<Trial> best_of(const Subspace& family);
   std::optional<Trial> smallest_of(const Subspace& family);
+  // Whether the one of least memory fits, as far as a short step shows.
+  bool smallest_fits();
 
   // A plan that need not be in the space, replayed; it is not among trials(). Legal ones only.
   Trial replay_of(const Layout& layout, const Choice& choice);
@@ -112,6 +114,8 @@ class Search {
   const BlockCosts& least_blocks(const Layout& layout);
   Bytes memory(Place p);
   const Trial& replay(Place p);
+  std::optional<std::pair<Bytes, Place>> smallest_place(const Subspace& family);
+  Bytes short_peak(Place p);
   // Depths of a line that a search may use: from 0 on to before `end`; under a family that fixes
   // the depth, that one alone.
   struct Depths {

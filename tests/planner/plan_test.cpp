@@ -335,11 +335,14 @@ TEST(Planner, APinThatIsInTheWayIsNamedFirst) {
   Request r = tight_request();
   r.runners_up = 0;
   r.pins = {{"recompute_layers", "0"}};
-  set_usable(r, least_peak(r) * 9 / 10);
-  const Outcome one = plan(r).value();
-  ASSERT_FALSE(one.best);
   Request free = r;
   free.pins.clear();
+  const std::int64_t least = least_peak(free), pinned = least_peak(r);
+  ASSERT_LT(least, pinned);
+  set_usable(r, least + (pinned - least) * 3 / 4);
+  set_usable(free, least + (pinned - least) * 3 / 4);
+  const Outcome one = plan(r).value();
+  ASSERT_FALSE(one.best);
   expect_feasible(free, one, "without --pin recompute_layers=0");
   // Of two, the one to drop.
   r.pins = {{"prefetch_depth", "1"}, {"recompute_layers", "0"}};

@@ -98,29 +98,29 @@ $ sed 's/"global_sequences": 8/"global_sequences": 6/' "$(dirname "$(command -v 
 ! ...
 ? 4
 
-# Four GPUs are too few for 32 billion parameters.
-$ orrery plan --model qwen3-32b --cluster h800x4
+# Two GPUs are too few for 32 billion parameters.
+$ orrery plan --model qwen3-32b --cluster h800x2
 >
-> does not fit: qwen3-32b on h800x4, pretrain-4k (4.19 M tokens a step)
+> does not fit: qwen3-32b on h800x2, pretrain-4k (4.19 M tokens a step)
 >   needed     ... GiB a device, by the plan that needs least
 >   usable     75.6 GiB
 >   short of   ... GiB
->   that plan  fsdp 4 ...
+>   that plan  fsdp 2 ...
 > ...
 > its memory at the peak
 > ...
 > what would make it fit
->   8 devices fit (... GiB, ... s a step; fsdp 8 ...
+>   4 devices fit (... GiB, ... s a step; fsdp 4 ...
 > ...
 > search
 >   ... legal plans, ... bounded, ... replayed, in ...
 >   all ... do not fit in memory
 ! ...
-! error: orrery plan: no plan of qwen3-32b on h800x4 with pretrain-4k fits
+! error: orrery plan: no plan of qwen3-32b on h800x2 with pretrain-4k fits
 ? 4
 
 # Where a pin is in the way, it is named first.
-$ orrery plan --model qwen3-8b --cluster h800x8 --pin recompute_layers=0 --pin micro_batch=8
+$ orrery plan --model qwen3-8b --cluster h800x8 --pin sp=1 --pin recompute_layers=0 --pin micro_batch=8
 >
 > does not fit: ...
 > ...
@@ -131,7 +131,7 @@ $ orrery plan --model qwen3-8b --cluster h800x8 --pin recompute_layers=0 --pin m
 ! error: orrery plan: no plan of qwen3-8b on h800x8 with pretrain-4k fits
 ? 4
 
-$ orrery plan --model qwen3-32b --cluster h800x4 --json -o never.json
+$ orrery plan --model qwen3-32b --cluster h800x2 --json -o never.json
 > {
 >   "schema_version": 1,
 >   "feasible": false,
@@ -146,7 +146,7 @@ $ orrery plan --model qwen3-32b --cluster h800x4 --json -o never.json
 >   }
 > }
 ! ...
-! error: orrery plan: no plan of qwen3-32b on h800x4 with pretrain-4k fits
+! error: orrery plan: no plan of qwen3-32b on h800x2 with pretrain-4k fits
 !   hint: ...
 ? 4
 
