@@ -120,7 +120,7 @@ $ orrery plan --model qwen3-32b --cluster h800x2
 ? 4
 
 # Where a pin is in the way, it is named first.
-$ orrery plan --model qwen3-8b --cluster h800x8 --pin sp=1 --pin recompute_layers=0 --pin micro_batch=8
+$ orrery plan --model qwen3-8b --cluster h800x8 --pin recompute_layers=0 --pin sp=1 --pin micro_batch=8
 >
 > does not fit: ...
 > ...
