@@ -219,6 +219,8 @@ class Probe {
     d.peak_bf16 = FlopsPerSecond(peak_bf16_);
     d.peak_fp64 = FlopsPerSecond(peak_fp64_);
     d.memory_bandwidth = BytesPerSecond(bandwidth_);
+    // The host is the device here: a copy reads and writes each byte in the same memory.
+    d.host_bandwidth = BytesPerSecond(bandwidth_ / 2);
     const std::int64_t total = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
     d.memory = Bytes(total / world);
     d.reserved = Bytes(total / world / 8);
