@@ -35,6 +35,17 @@ $ orrery plan --model qwen3-235b-a22b --cluster h800x256 --workload pack-64k -o 
 ! wrote pack.json
 ! next: orrery simulate pack.json  # where the step goes
 
+$ orrery plan --model qwen3-235b-a22b --cluster h800x8 -o small.json
+>
+> does not fit: qwen3-235b-a22b on h800x8, pretrain-4k (4.19 M tokens a step)
+> ...
+> what would make it fit
+>   ... devices fit ...
+> ...
+! ...
+! error: orrery plan: no plan of qwen3-235b-a22b on h800x8 with pretrain-4k fits
+? 4
+
 $ ls -A
 > pack.json
 > plan-235b.json
