@@ -1,6 +1,8 @@
 // Threads, shards and names: from the engine's flat units back to named parameters.
 #include "tests/parity/harness.h"
 
+#include <gtest/gtest.h>
+
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -379,6 +381,42 @@ Plan make_plan(const Model& model, const Layout& layout, const Chunks& chunks,
   plan.workload.balance_scope = scope;
   seal(plan);
   return plan;
+}
+
+namespace {
+
+reference::Parameters update_of(const Run& run) {
+  reference::Parameters update = run.updated;
+  for (auto& [name, values] : update) {
+    const auto& before = run.initial.at(name);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] -= before[i];
+  }
+  return update;
+}
+
+}  // namespace
+
+void expect_equal_runs(const Run& run, const Run& reference_run, DType dtype) {
+  const bool fp64 = dtype == DType::kFloat64;
+  const double tolerance = fp64 ? 1e-9 : 1e-5;
+  ASSERT_EQ(run.steps.size(), reference_run.steps.size());
+  EXPECT_EQ(run.initial, reference_run.initial);
+  for (std::size_t s = 0; s < run.steps.size(); ++s) {
+    const auto& a = run.steps[s];
+    const auto& b = reference_run.steps[s];
+    EXPECT_NEAR(a.loss, b.loss, tolerance * std::abs(b.loss)) << "step " << s;
+    EXPECT_NEAR(a.balance_loss, b.balance_loss, tolerance * std::abs(b.balance_loss));
+    EXPECT_NEAR(a.z_loss, b.z_loss, tolerance * std::abs(b.z_loss));
+    EXPECT_NEAR(a.grad_norm, b.grad_norm, (fp64 ? 1e-9 : 1e-4) * b.grad_norm) << "step " << s;
+    EXPECT_EQ(a.tokens, b.tokens);
+  }
+  if (fp64) {
+    EXPECT_EQ(run.routing, reference_run.routing);
+    EXPECT_EQ(run.biases, reference_run.biases);
+    EXPECT_LE(worst_difference(run.updated, reference_run.updated), 1e-9);
+  } else {
+    EXPECT_LE(relative_norm(update_of(run), update_of(reference_run)), 1e-3);
+  }
 }
 
 double worst_difference(const reference::Parameters& a, const reference::Parameters& b) {

@@ -65,6 +65,10 @@ Plan make_plan(const Model& model, const Layout& layout, const Chunks& chunks,
                const MemoryPolicy& policy, DType dtype, std::int64_t sequence_tokens,
                std::int64_t global_sequences, BalanceScope scope = BalanceScope::kSequence);
 
+// The same training within the design's tolerances (section 10): fp64 1e-9 with equal routing and
+// router biases; fp32 losses 1e-5, updates of the weights 1e-3. Adds test failures of its own.
+void expect_equal_runs(const Run& run, const Run& reference_run, DType dtype);
+
 // The largest |a - b| over all parameters, relative to the largest |b| of the same parameter.
 double worst_difference(const reference::Parameters& a, const reference::Parameters& b);
 // ||a - b|| / ||b|| over all parameters together.

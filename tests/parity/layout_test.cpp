@@ -32,36 +32,6 @@ Run run_case(const Model& model, const Layout& layout, const Chunks& chunks,
   return std::move(run).value();
 }
 
-reference::Parameters update_of(const Run& run) {
-  reference::Parameters update = run.updated;
-  for (auto& [name, values] : update) {
-    const auto& before = run.initial.at(name);
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] -= before[i];
-  }
-  return update;
-}
-
-void expect_equal_runs(const Run& run, const Run& reference_run, DType dtype) {
-  const bool fp64 = dtype == DType::kFloat64;
-  const double tolerance = fp64 ? 1e-9 : 1e-5;
-  ASSERT_EQ(run.steps.size(), reference_run.steps.size());
-  EXPECT_EQ(run.initial, reference_run.initial);
-  for (std::size_t s = 0; s < run.steps.size(); ++s) {
-    const auto& a = run.steps[s];
-    const auto& b = reference_run.steps[s];
-    EXPECT_NEAR(a.loss, b.loss, tolerance * std::abs(b.loss)) << "step " << s;
-    EXPECT_NEAR(a.balance_loss, b.balance_loss, tolerance * std::abs(b.balance_loss));
-    EXPECT_NEAR(a.grad_norm, b.grad_norm, (fp64 ? 1e-9 : 1e-4) * b.grad_norm) << "step " << s;
-    EXPECT_EQ(a.tokens, b.tokens);
-  }
-  if (fp64) {
-    EXPECT_EQ(run.routing, reference_run.routing);
-    EXPECT_LE(worst_difference(run.updated, reference_run.updated), 1e-9);
-  } else {
-    EXPECT_LE(relative_norm(update_of(run), update_of(reference_run)), 1e-3);
-  }
-}
-
 std::vector<Case> moe_cases() {
   return {
       {"fsdp 4", layout_of(1, 4, 1, 4)},
