@@ -31,6 +31,15 @@ std::int64_t layer_of(const std::string& path) {
 
 }  // namespace
 
+std::size_t Footprints::KeyHash::operator()(const Key& key) const {
+  std::uint64_t hash = 0;
+  for (const std::int64_t part : key) {
+    hash = (hash ^ static_cast<std::uint64_t>(part)) * 0x9e3779b97f4a7c15;
+    hash ^= hash >> 32;
+  }
+  return hash;
+}
+
 Footprints::Footprints(const Costs& costs) : costs_(costs) {
   const std::vector<bool>& moe = costs.model().moe_layer;
   uniform_ = std::all_of(moe.begin(), moe.end(), [&](bool m) { return m == moe.front(); });

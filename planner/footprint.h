@@ -10,7 +10,7 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
+#include <unordered_map>
 #include <vector>
 
 #include "planner/costs.h"
@@ -47,6 +47,9 @@ class Footprints {
     std::vector<std::int64_t> layers;  // at the worst op of each layer's backward
   };
   using Key = std::array<std::int64_t, 15>;
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const;
+  };
   std::vector<Span> spans(const MemoryPolicy& policy) const;
   // Loss chunks do not matter to layers, nor attention chunks to the loss: each has its own probes.
   const Probe& layer_probe(const Layout& layout, const Chunks& chunks, const Kind& kind);
@@ -60,7 +63,7 @@ class Footprints {
 
   const Costs& costs_;
   bool uniform_ = true;
-  std::map<Key, Probe> probes_;
+  std::unordered_map<Key, Probe, KeyHash> probes_;  // never iterated
 };
 
 }  // namespace orrery::planner

@@ -5,6 +5,7 @@
 #include <array>
 #include <functional>
 #include <limits>
+#include <set>
 
 #include "core/check.h"
 #include "core/program/lower.h"
@@ -13,11 +14,9 @@
 namespace orrery::planner {
 namespace {
 
-// Replays in search of the least memory, and of those how many of one micro-batch and ep: within
-// such a group the bound orders well, between groups it does not see how unevenly experts are
-// loaded.
+// Replays in search of the least memory, and ops of replays after which no more begin beyond these.
 constexpr int kSmallestReplays = 16;
-constexpr int kSmallestOfGroup = 1;
+constexpr std::int64_t kSmallestOps = 100'000;
 // Passes of a step that show its peak: gradients are there from the second on.
 constexpr std::int64_t kShortPasses = 2;
 // Replays of a family before the bound of its next member is taken to be out of reach.
@@ -123,12 +122,15 @@ Bytes Search::memory_of(const Layout& l, const Choice& c) {
 }
 
 bool Search::host_fits(const Layout& l, const Choice& c) {
+  return host_fits(l, c, costs_.all_unit_costs(l, c.chunks));
+}
+
+bool Search::host_fits(const Layout& l, const Choice& c, const CandidateCosts& units) const {
   const Cluster& cluster = request_.cluster;
   if (cluster.host_memory.value() == 0 || (c.policy.swap_layers == 0 && !c.policy.host_optimizer)) {
     return true;
   }
-  const Bytes rank = footprints_.host(l, c, costs_.all_unit_costs(l, c.chunks));
-  return host_bytes(cluster, rank) <= cluster.host_memory;
+  return host_bytes(cluster, footprints_.host(l, c, units)) <= cluster.host_memory;
 }
 
 Plan Search::plan_of(const Layout& l, const Choice& c) const {
@@ -144,10 +146,16 @@ Plan Search::plan_of(const Layout& l, const Choice& c) const {
 }
 
 Trial Search::replay_of(const Layout& l, const Choice& c) {
+  Trial t = replayed(plan_of(l, c));
+  t.recompute = to_seconds(Nanoseconds(
+      static_cast<std::int64_t>(recompute_time(costs_, l, c, costs_.candidate(l, c.chunks)))));
+  return t;
+}
+
+Trial Search::replayed(const Plan& plan) const {
   Trial t;
-  t.layout = l;
-  t.choice = c;
-  const Plan plan = plan_of(l, c);
+  t.layout = plan.layout;
+  t.choice = {plan.chunks, plan.policy};
   simulator::Options options;
   options.events = options.document_cost = false;
   const Program program = lower(plan);
@@ -165,8 +173,6 @@ Trial Search::replay_of(const Layout& l, const Choice& c) {
   t.compute = mean(s, &simulator::Breakdown::compute);
   t.exposed = mean(s, &simulator::Breakdown::exposed);
   t.idle = mean(s, &simulator::Breakdown::idle);
-  t.recompute = to_seconds(Nanoseconds(
-      static_cast<std::int64_t>(recompute_time(costs_, l, c, costs_.candidate(l, c.chunks)))));
   return t;
 }
 
@@ -219,9 +225,10 @@ std::int32_t Search::open_depths(std::int32_t l, std::int32_t lane) {
       continue;
     }
     // What is swapped rises with the depth.
-    const auto end = std::find_if(policies.begin(), policies.end(), [&](const MemoryPolicy& p) {
-      return !host_fits(layout, {chunks, p});
-    });
+    const auto end =
+        std::partition_point(policies.begin(), policies.end(), [&](const MemoryPolicy& p) {
+          return host_fits(layout, {chunks, p}, units);
+        });
     open.push_back(static_cast<std::int32_t>(end - policies.begin()));
   }
   return open[static_cast<std::size_t>(lane)];
@@ -422,6 +429,7 @@ std::vector<std::pair<std::int32_t, std::int32_t>> Search::deepest_of(const Subs
                                                                       bool any_host) {
   const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
   const Chunks& chunks = space_.chunks_of(layout).front();
+  const CandidateCosts& units = unit_prices(l, costs_.chunked(layout, chunks));
   std::array<std::pair<std::int32_t, std::int32_t>, 2> by_host = {{{-1, -1}, {-1, -1}}};
   for (std::size_t k = 0; k < space_.policies.size(); ++k) {
     const std::vector<MemoryPolicy>& policies = space_.policies[k];
@@ -430,7 +438,7 @@ std::vector<std::pair<std::int32_t, std::int32_t>> Search::deepest_of(const Subs
     if (blind && by_host[policies.front().host_optimizer ? 1 : 0].first >= 0) continue;
     for (std::size_t d = policies.size(); d-- > 0;) {
       if (family.recompute && policies[d].recompute_layers != *family.recompute) continue;
-      if (!any_host && !host_fits(layout, {chunks, policies[d]})) continue;
+      if (!any_host && !host_fits(layout, {chunks, policies[d]}, units)) continue;
       by_host[policies[d].host_optimizer ? 1 : 0] = {static_cast<std::int32_t>(k),
                                                      static_cast<std::int32_t>(d)};
       break;
@@ -502,33 +510,33 @@ std::optional<std::pair<Bytes, Place>> Search::smallest_place(const Subspace& fa
   collect(false);
   if (all.empty()) collect(true);  // pinned to the host, which holds none of them
   std::sort(all.begin(), all.end());
+  // One of each micro-batch, sp and ep first: within such a group the bound orders well, between
+  // groups it does not see how unevenly experts are loaded.
+  std::set<std::array<std::int64_t, 3>> groups;
+  std::stable_partition(all.begin(), all.end(), [&](const Small& s) {
+    const Layout& l = layout(s.place);
+    return groups.insert({l.micro_batch, l.sp, l.ep}).second;
+  });
   std::optional<std::pair<Bytes, Place>> found;
-  std::map<std::array<std::int64_t, 3>, int> groups;
-  std::int64_t previous = -1;
-  int replays = 0;
+  std::int64_t replays = 0, ops = 0;
   for (const auto& [bytes, place] : all) {
-    if (found && (bytes >= found->first.value() || replays >= kSmallestReplays)) break;
-    if (bytes == previous) continue;  // the same memory in another order of ranks
-    previous = bytes;
-    const Layout& l = layout(place);
-    if (groups[{l.micro_batch, l.sp, l.ep}]++ >= kSmallestOfGroup) continue;
-    ++replays;
-    const Bytes peak = short_peak(place);
-    if (!found || peak < found->first) found = {peak, place};
+    if (found && bytes >= found->first.value()) continue;
+    if (replays++ >= kSmallestReplays && ops >= kSmallestOps) break;
+    const Trial trial = short_replay(place);
+    ops += trial.ops;
+    if (!found || trial.predicted.peak < found->first) found = {trial.predicted.peak, place};
   }
   return found;
 }
 
-// The peak of a step of few passes: nearly that of many, for which loads are drawn more often.
-Bytes Search::short_peak(Place p) {
-  if (layout(p).accumulation <= kShortPasses) return replay(p).predicted.peak;
+// A step of few passes: its peak is nearly that of many, for which loads are drawn more often.
+Trial Search::short_replay(Place p) {
+  if (layout(p).accumulation <= kShortPasses) return replay(p);
   Plan plan = plan_of(layout(p), choice(p));
   plan.workload.global_sequences =
       plan.workload.global_sequences / plan.layout.accumulation * kShortPasses;
   plan.layout.accumulation = kShortPasses;
-  simulator::Options options;
-  options.events = false;
-  return simulator::simulate(plan, lower(plan), options).value().peak;
+  return replayed(plan);
 }
 
 }  // namespace orrery::planner

@@ -105,6 +105,7 @@ class Search {
     return {space_.chunks_of(layout(p))[static_cast<std::size_t>(p.chunks)],
             line(p.line)[static_cast<std::size_t>(p.depth)]};
   }
+  bool host_fits(const Layout& layout, const Choice& choice, const CandidateCosts& units) const;
   CandidateCosts prices(Place p);
   const CandidateCosts& unit_prices(std::int32_t layout, bool chunked);
   CandidateCosts layout_prices(std::int32_t layout, bool chunked);
@@ -115,7 +116,8 @@ class Search {
   Bytes memory(Place p);
   const Trial& replay(Place p);
   std::optional<std::pair<Bytes, Place>> smallest_place(const Subspace& family);
-  Bytes short_peak(Place p);
+  Trial short_replay(Place p);
+  Trial replayed(const Plan& plan) const;
   // Depths of a line that a search may use: from 0 on to before `end`; under a family that fixes
   // the depth, that one alone.
   struct Depths {

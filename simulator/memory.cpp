@@ -44,7 +44,8 @@ class Workspaces {
 MemoryTimeline memory_timeline(const Role& role, const std::vector<std::int64_t>& binding) {
   MemoryTimeline timeline;
   std::vector<std::int64_t> live(kNumBufferClasses, 0);
-  std::vector<std::vector<BufferId>> takes(role.ops.size());
+  // What each op takes: the first buffer, and of each buffer the next.
+  std::vector<BufferId> first(role.ops.size(), -1), next(role.buffers.size(), -1);
   std::int64_t total = 0, host = 0;
   const auto change = [&](BufferId b, int sign) {
     const Buffer& buffer = role.buffers[static_cast<std::size_t>(b)];
@@ -62,14 +63,14 @@ MemoryTimeline memory_timeline(const Role& role, const std::vector<std::int64_t>
     if (taken < 0) {
       change(static_cast<BufferId>(b), 1);
     } else {
-      takes[static_cast<std::size_t>(taken)].push_back(static_cast<BufferId>(b));
+      next[b] = std::exchange(first[static_cast<std::size_t>(taken)], static_cast<BufferId>(b));
     }
   }
   timeline.class_peaks = live;
   timeline.at.reserve(role.ops.size());
   Workspaces workspaces(role, binding);
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
-    for (const BufferId b : takes[i]) change(b, 1);
+    for (BufferId b = first[i]; b >= 0; b = next[static_cast<std::size_t>(b)]) change(b, 1);
     const std::int64_t workspace = workspaces.of(role.ops[i]);
     live[kWorkspaceIndex] = std::max<std::int64_t>(0, workspace);
     timeline.at.push_back(total + workspace);

@@ -1,6 +1,7 @@
 // The state of one lowering, shared by the lower_*.cpp files. Not for other folders.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -255,6 +256,7 @@ void assign_lifetimes(Role& role);
 
 // For each op, how many ops of each lane are known to have ended when it starts (its own lane's
 // predecessors included): happens-before by lane order and dependencies.
-std::vector<std::vector<std::int32_t>> lane_clocks(const Role& role);
+using LaneClock = std::array<std::int32_t, kNumLanes>;
+std::vector<LaneClock> lane_clocks(const Role& role);
 
 }  // namespace orrery

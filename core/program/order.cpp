@@ -1,7 +1,6 @@
 // The last passes of a lowering: dependencies from operands, lifetimes from dependencies.
 #include <algorithm>
 #include <array>
-#include <utility>
 
 #include "core/program/lowering.h"
 
@@ -49,7 +48,8 @@ void assign_dependencies(Role& role) {
       const Lane lane = role.ops[static_cast<std::size_t>(other)].lane;
       if (lane != op.lane) latest[index(lane)] = std::max(latest[index(lane)], other);
     };
-    for (const OpId dep : std::exchange(op.deps, {})) after(dep);
+    for (const OpId dep : op.deps) after(dep);
+    op.deps.clear();
     for_reads(op, [&](BufferId b) {
       if (b >= 0) after(uses[static_cast<std::size_t>(b)].writer);
     });
@@ -76,14 +76,14 @@ void assign_dependencies(Role& role) {
   }
 }
 
-std::vector<std::vector<std::int32_t>> lane_clocks(const Role& role) {
-  std::vector<std::vector<std::int32_t>> clocks(role.ops.size());
+std::vector<LaneClock> lane_clocks(const Role& role) {
+  std::vector<LaneClock> clocks(role.ops.size());
   std::vector<std::int32_t> position(role.ops.size(), 0);
   std::array<std::int32_t, kNumLanes> count = {};
   std::array<OpId, kNumLanes> previous = kNone;
   for (std::size_t i = 0; i < role.ops.size(); ++i) {
     const Op& op = role.ops[i];
-    std::vector<std::int32_t> clock(kNumLanes, 0);
+    LaneClock clock = {};
     const auto after = [&](OpId other) {
       const auto o = static_cast<std::size_t>(other);
       for (std::size_t l = 0; l < kNumLanes; ++l) clock[l] = std::max(clock[l], clocks[o][l]);
@@ -94,7 +94,7 @@ std::vector<std::vector<std::int32_t>> lane_clocks(const Role& role) {
     for (const OpId dep : op.deps) {
       if (dep >= 0 && static_cast<std::size_t>(dep) < i) after(dep);
     }
-    clocks[i] = std::move(clock);
+    clocks[i] = clock;
     position[i] = count[index(op.lane)]++;
     previous[index(op.lane)] = static_cast<OpId>(i);
   }

@@ -1,7 +1,10 @@
 // Names, keys, hashes and the byte counts of a program's ops.
 #include "core/program/program.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <iterator>
 #include <string>
 
 #include "core/check.h"
@@ -139,11 +142,9 @@ const Role& Program::role_of(std::int32_t rank) const {
 
 std::uint64_t op_key(std::string_view path, Phase phase, std::int32_t micro_batch,
                      std::int32_t chunk) {
-  std::string text(path);
-  text += '|';
-  text += name_of(phase);
-  text += '|' + std::to_string(micro_batch) + '|' + std::to_string(chunk);
-  return hash64(text);
+  fmt::memory_buffer text;
+  fmt::format_to(std::back_inserter(text), "{}|{}|{}|{}", path, name_of(phase), micro_batch, chunk);
+  return hash64({text.data(), text.size()});
 }
 
 bool is_collective(OpKind kind) {

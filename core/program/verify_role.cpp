@@ -249,7 +249,7 @@ class BufferWalk {
 
   const Role& role_;
   Findings& findings_;
-  const std::vector<std::vector<std::int32_t>> clocks_;
+  const std::vector<LaneClock> clocks_;
   const std::vector<std::int32_t> positions_;
   std::vector<Use> uses_;
 };
