@@ -170,7 +170,7 @@ Json predicted_row(const std::string& model, std::int64_t devices, std::int64_t 
     levels.push_back(b.compute);
     steps.push_back(a.step_s / b.step_s);
   }
-  const DocumentCost cost = simulator::document_cost(plan, program);
+  const DocumentCost cost = simulator::document_cost(plan);
   const double pairs = cost.of(0, plan.workload.pairs_per_sequence());
   return Json::object()
       .set("model", model)

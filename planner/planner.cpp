@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "core/check.h"
@@ -16,7 +17,15 @@
 namespace orrery::planner {
 namespace {
 
-void check_sound(const Plan& plan) {
+constexpr std::int64_t kPassesOfMisfits = 4;
+
+// Of a plan that is not returned to be run, `passes` are enough to look at: the others repeat them.
+void check_sound(Plan plan, std::int64_t passes = std::numeric_limits<std::int64_t>::max()) {
+  if (plan.layout.accumulation > passes) {
+    plan.workload.global_sequences =
+        plan.workload.global_sequences / plan.layout.accumulation * passes;
+    plan.layout.accumulation = passes;
+  }
   const std::vector<Finding> findings = verify(lower(plan));
   CHECK(findings.empty(), "a plan whose program is unsound: " + findings.front().rule + ": " +
                               findings.front().message);
@@ -47,8 +56,7 @@ void set_plan(const Search& search, const Trial& trial, Plan& plan) {
   plan.policy = found.policy;
   plan.sha256 = found.sha256;
   plan.predicted = trial.predicted;
-  plan.predicted.document_cost = simulator::document_cost(plan, lower(plan));
-  check_sound(plan);
+  plan.predicted.document_cost = simulator::document_cost(plan);
 }
 
 }  // namespace
@@ -65,6 +73,7 @@ Result<Outcome> plan(const Request& request) {
     const Trial least = *search.smallest_of({});
     plan.proof.replayed = search.replayed();
     set_plan(search, least, plan);
+    check_sound(plan, kPassesOfMisfits);
     Advice found = advice(request);
     if (found.nearest) check_sound(found.nearest->plan);
     outcome.shortage = Shortage{least.predicted.peak, usable_memory(request.cluster),
@@ -84,6 +93,7 @@ Result<Outcome> plan(const Request& request) {
   plan.proof.refined = refined.replays;
   const Trial chosen = refined.best.value_or(proved);
   set_plan(search, chosen, plan);
+  check_sound(plan);
   plan.fits_because = fit_reasons(search, chosen);
   plan.runners_up = runners_up(search, request, chosen);
   plan.proof.seconds = seconds_since(start);

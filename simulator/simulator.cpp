@@ -171,7 +171,7 @@ Result<Simulation> simulate(const Plan& plan, const Program& program, const Opti
   }
   s.class_peaks = memory_rows(class_peaks);
   s.prediction = predict(plan, s);
-  if (options.document_cost) s.prediction.document_cost = document_cost(plan, program);
+  if (options.document_cost) s.prediction.document_cost = document_cost(plan);
   return s;
 }
 

@@ -1,6 +1,7 @@
 // Checks of one role: operands, order, races, lifetimes.
 #include <array>
 #include <set>
+#include <unordered_set>
 
 #include "core/program/lowering.h"
 #include "core/program/verify_checks.h"
@@ -86,7 +87,7 @@ std::vector<BufferId> writes_of(const Op& op) {
 }
 
 void check_operands(const Program& program, const Role& role, Findings& findings) {
-  std::set<std::uint64_t> keys;
+  std::unordered_set<std::uint64_t> keys(role.ops.size());
   for (const Op& op : role.ops) {
     if (!keys.insert(op.key).second) report(findings, role, &op, "unique_key", "key used twice");
     bool ok = true;

@@ -35,7 +35,7 @@ TEST(DocumentCost, ByHandOnAFlatDevice) {
     Plan plan = published("qwen3-8b", "h100x8", recompute);
     make_flat(plan.cluster);
     seal(plan);
-    const DocumentCost cost = document_cost(plan, lower(plan));
+    const DocumentCost cost = document_cost(plan);
     const double peak = plan.cluster.device.peak_bf16.value();
     const Model& m = plan.model;
     // 4 FLOPs a pair and head column forward, 10 backward; again 4 where a layer is recomputed.
@@ -56,7 +56,7 @@ TEST(DocumentCost, TellsRowsApartAsTheirPricesDo) {
        {std::tuple("qwen3-8b", "h100x8", 36), std::tuple("qwen3-30b-a3b", "h800x64", 48)}) {
     const Plan plan = published(model, cluster, layers);
     const Program program = lower(plan);
-    const DocumentCost cost = document_cost(plan, program);
+    const DocumentCost cost = document_cost(plan);
     EXPECT_GT(cost.linear_s, 0);
     EXPECT_GT(cost.quadratic_s, 0);
     Binding binding = draw_binding(plan, program, 0, 0);
@@ -85,7 +85,7 @@ TEST(DocumentCost, SimulationsCarryIt) {
   const Program program = lower(plan);
   Options options;
   EXPECT_EQ(simulate(plan, program, options).value().prediction.document_cost,
-            document_cost(plan, program));
+            document_cost(plan));
   options.document_cost = false;
   EXPECT_EQ(simulate(plan, program, options).value().prediction.document_cost, DocumentCost{});
 }
@@ -93,7 +93,7 @@ TEST(DocumentCost, SimulationsCarryIt) {
 TEST(DocumentCost, RandomPlansHaveOne) {
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
     const Plan plan = random_plan(seed);
-    const DocumentCost cost = document_cost(plan, lower(plan));
+    const DocumentCost cost = document_cost(plan);
     EXPECT_GT(cost.linear_s, 0) << seed;
     EXPECT_GE(cost.quadratic_s, 0) << seed;
   }
