@@ -31,7 +31,7 @@ std::int64_t layer_of(const std::string& path) {
 
 }  // namespace
 
-std::size_t Footprints::KeyHash::operator()(const Key& key) const {
+std::size_t ProbeStore::KeyHash::operator()(const Key& key) const {
   std::uint64_t hash = 0;
   for (const std::int64_t part : key) {
     hash = (hash ^ static_cast<std::uint64_t>(part)) * 0x9e3779b97f4a7c15;
@@ -40,7 +40,17 @@ std::size_t Footprints::KeyHash::operator()(const Key& key) const {
   return hash;
 }
 
-Footprints::Footprints(const Costs& costs) : costs_(costs) {
+ProbeStore::Probes& ProbeStore::of(const Model& model, const Workload& workload,
+                                   std::int64_t devices) {
+  Workload step = workload;
+  step.global_sequences = 1;
+  return by_job_[to_json(model).dump(-1) + to_json(step).dump(-1) + std::to_string(devices)];
+}
+
+Footprints::Footprints(const Costs& costs, std::shared_ptr<ProbeStore> store)
+    : costs_(costs),
+      store_(store ? std::move(store) : std::make_shared<ProbeStore>()),
+      probes_(store_->of(costs.model(), costs.workload(), costs.cluster().devices)) {
   const std::vector<bool>& moe = costs.model().moe_layer;
   uniform_ = std::all_of(moe.begin(), moe.end(), [&](bool m) { return m == moe.front(); });
 }
@@ -151,36 +161,34 @@ Bytes Footprints::least(const Layout& layout, const Choice& choice, const Candid
   return Bytes(most - kPaddingBytes * layout.world());
 }
 
-const Footprints::Probe& Footprints::layer_probe(const Layout& layout, const Chunks& chunks,
-                                                 const Kind& kind) {
+const Probe& Footprints::layer_probe(const Layout& layout, const Chunks& chunks, const Kind& kind) {
   Chunks own = chunks;
   own.loss_tokens = 0;
   return probe(layout, own, kind);
 }
 
-const Footprints::Probe& Footprints::loss_probe(const Layout& layout, const Chunks& chunks) {
+const Probe& Footprints::loss_probe(const Layout& layout, const Chunks& chunks) {
   Chunks own = chunks;
   own.attention_query = 0;
   return probe(layout, own, {});
 }
 
-const Footprints::Probe& Footprints::probe(const Layout& layout, const Chunks& chunks,
-                                           const Kind& kind) {
-  const Key key = {layout.micro_batch,
-                   layout.sp,
-                   layout.ep,
-                   layout.dispatcher == "all_gather",
-                   layout.fsdp_d > 1,
-                   layout.fsdp_e > 1,
-                   chunks.loss_tokens,
-                   chunks.attention_query,
-                   chunks.prefetch_depth,
-                   chunks.domino,
-                   chunks.exchange_parts,
-                   kind.attention,
-                   kind.ffn,
-                   kind.experts,
-                   kind.swapped};
+const Probe& Footprints::probe(const Layout& layout, const Chunks& chunks, const Kind& kind) {
+  const ProbeStore::Key key = {layout.micro_batch,
+                               layout.sp,
+                               layout.ep,
+                               layout.dispatcher == "all_gather",
+                               layout.fsdp_d > 1,
+                               layout.fsdp_e > 1,
+                               chunks.loss_tokens,
+                               chunks.attention_query,
+                               chunks.prefetch_depth,
+                               chunks.domino,
+                               chunks.exchange_parts,
+                               kind.attention,
+                               kind.ffn,
+                               kind.experts,
+                               kind.swapped};
   const auto found = probes_.find(key);
   if (found != probes_.end()) return found->second;
   Plan plan;
@@ -208,7 +216,7 @@ const Footprints::Probe& Footprints::probe(const Layout& layout, const Chunks& c
   return probes_.emplace(key, measure(plan)).first->second;
 }
 
-Footprints::Probe Footprints::measure(const Plan& plan) const {
+Probe Footprints::measure(const Plan& plan) const {
   const Program program = lower(plan);
   const Role& role = program.roles[0];
   // What does not divide evenly goes to the first experts: the last rank has no more than its

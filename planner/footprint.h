@@ -10,6 +10,9 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -17,9 +20,31 @@
 
 namespace orrery::planner {
 
+// What ops of a probe add to state, step gradients and the layers below.
+struct Probe {
+  std::int64_t kept = 0;             // by one layer until its backward
+  std::int64_t loss = 0;             // at the worst op of the loss, all layers' `kept` aside
+  std::vector<std::int64_t> layers;  // at the worst op of each layer's backward
+};
+
+// Probes of several searches: each is measured once. Never iterated.
+class ProbeStore {
+ public:
+  using Key = std::array<std::int64_t, 15>;
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const;
+  };
+  using Probes = std::unordered_map<Key, Probe, KeyHash>;
+  // Of jobs that differ at most in the length of a step and in what devices and links can do.
+  Probes& of(const Model& model, const Workload& workload, std::int64_t devices);
+
+ private:
+  std::map<std::string, Probes> by_job_;  // by what the probes read
+};
+
 class Footprints {
  public:
-  explicit Footprints(const Costs& costs);
+  explicit Footprints(const Costs& costs, std::shared_ptr<ProbeStore> store = nullptr);
 
   // Of one device. `state` (shards, moments, step gradients) is known without a probe.
   Bytes state(const Layout& layout, const MemoryPolicy& policy, const CandidateCosts& prices) const;
@@ -40,16 +65,6 @@ class Footprints {
     std::int64_t begin, end;
     Kind kind;
   };
-  // What ops of a probe add to state, step gradients and the layers below.
-  struct Probe {
-    std::int64_t kept = 0;             // by one layer until its backward
-    std::int64_t loss = 0;             // at the worst op of the loss, all layers' `kept` aside
-    std::vector<std::int64_t> layers;  // at the worst op of each layer's backward
-  };
-  using Key = std::array<std::int64_t, 15>;
-  struct KeyHash {
-    std::size_t operator()(const Key& key) const;
-  };
   std::vector<Span> spans(const MemoryPolicy& policy) const;
   // Loss chunks do not matter to layers, nor attention chunks to the loss: each has its own probes.
   const Probe& layer_probe(const Layout& layout, const Chunks& chunks, const Kind& kind);
@@ -63,7 +78,8 @@ class Footprints {
 
   const Costs& costs_;
   bool uniform_ = true;
-  std::unordered_map<Key, Probe, KeyHash> probes_;  // never iterated
+  std::shared_ptr<ProbeStore> store_;
+  ProbeStore::Probes& probes_;
 };
 
 }  // namespace orrery::planner

@@ -10,6 +10,7 @@
 #include "core/program/lower.h"
 #include "core/program/verify.h"
 #include "planner/explain.h"
+#include "planner/footprint.h"
 #include "planner/refine.h"
 #include "planner/search.h"
 #include "simulator/document_cost.h"
@@ -61,8 +62,10 @@ void set_plan(const Search& search, const Trial& trial, Plan& plan) {
 
 }  // namespace
 
-Result<Outcome> plan(const Request& request) {
+Result<Outcome> plan(const Request& original) {
   const auto start = std::chrono::steady_clock::now();
+  Request request = original;
+  if (!request.probes) request.probes = std::make_shared<ProbeStore>();
   TRY(Space space, enumerate(request));
   Search search(request, std::move(space));
   search.run();

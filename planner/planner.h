@@ -11,6 +11,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +22,8 @@
 
 namespace orrery::planner {
 
+class ProbeStore;
+
 struct Request {
   Model model;
   Cluster cluster;
@@ -29,6 +32,8 @@ struct Request {
   std::vector<std::pair<std::string, std::string>> pins;
   int runners_up = 5;
   std::function<void(std::int64_t done, std::int64_t all)> progress;  // may be empty
+  // Memory measured for other requests (footprint.h), so that it need not be again; may be empty.
+  std::shared_ptr<ProbeStore> probes;
 };
 
 struct Shortage {

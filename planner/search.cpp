@@ -43,7 +43,7 @@ Search::Search(const Request& request, Space space)
     : request_(request),
       space_(std::move(space)),
       costs_(request.model, request.cluster, request.workload),
-      footprints_(costs_) {}
+      footprints_(costs_, request.probes) {}
 
 const CandidateCosts& Search::unit_prices(std::int32_t l, bool chunked) {
   const auto found = unit_prices_.find({l, chunked});

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "core/program/lower.h"
 #include "core/program/verify.h"
 #include "planner/explain.h"
+#include "planner/footprint.h"
 #include "planner/planner.h"
 #include "planner/space.h"
 #include "simulator/simulator.h"
@@ -105,7 +107,7 @@ std::int64_t unfit(const Plan& plan) {
   return 0;
 }
 
-// Sanitizers make a replay fifteen times slower: with them half of the seeds and the smaller spaces.
+// Sanitizers make a replay fifteen times slower: with them half of the seeds and small spaces.
 #ifdef __SANITIZE_ADDRESS__
 constexpr int kSeedsAShard = 15;
 constexpr std::int64_t kMostCandidates = 2'500;
@@ -179,6 +181,7 @@ INSTANTIATE_TEST_SUITE_P(Seeds, BruteForce, testing::Values(1, 2));
 
 Request named(const char* model, const char* cluster, const char* workload) {
   Request r;
+  r.probes = std::make_shared<ProbeStore>();
   r.model = load_model(model).value();
   r.cluster = load_cluster(cluster).value();
   r.workload = load_workload(workload).value();
@@ -194,6 +197,7 @@ Request tight_request() {
   r.workload.sequence_tokens = 2048;
   r.workload.document_tokens = {2048};
   set_usable(r, 45'000'000);  // one candidate in eight fits
+  r.probes = std::make_shared<ProbeStore>();
   return r;
 }
 
