@@ -48,6 +48,6 @@ function(orrery_test name)
                          COST ${A_TIMEOUT})
   else()
     gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
-                         PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT})
+                         PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} COST ${A_TIMEOUT})
   endif()
 endfunction()

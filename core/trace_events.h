@@ -49,7 +49,8 @@ struct PeakEvent {
 struct StepEvent {
   std::int32_t rank = 0, step = 0;
   std::int64_t start_ns = 0, end_ns = 0;
-  double loss = 0, balance_loss = 0, grad_norm = 0;
+  double loss = 0, balance_loss = 0, z_loss = 0, grad_norm = 0;
+  double lr = 0;            // learning rate
   std::int64_t tokens = 0;  // of the world
 };
 

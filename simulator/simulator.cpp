@@ -101,7 +101,8 @@ void add_events(const Plan& plan, const Program& program, const RankInput& input
   step.end_ns = end_ns;
   step.tokens = plan.workload.global_tokens();
   // A simulation computes no values: nothing was measured here.
-  step.loss = step.balance_loss = step.grad_norm = std::numeric_limits<double>::quiet_NaN();
+  step.loss = step.balance_loss = step.z_loss = step.grad_norm = step.lr =
+      std::numeric_limits<double>::quiet_NaN();
   events.steps.push_back(step);
   std::array<std::vector<std::int64_t>, kNumLanes> sequence;
   for (auto& counts : sequence) counts.assign(program.groups.size(), 0);

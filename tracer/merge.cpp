@@ -77,7 +77,7 @@ void shift_clock(Part& part) {
 // A part of which the rank is not known is of no use.
 Result<Part> read_part(sql::Database& db, std::int32_t rank) {
   Part part;
-  TRY_OK(check_is_trace(db));
+  TRY_OK(open_as_newest(db));
   TRY(part.run, rows::read_run(db));
   std::vector<RankInfo> ranks;
   TRY_OK(rows::read(db, ranks));

@@ -9,7 +9,7 @@ namespace orrery::rows {
 namespace {
 
 constexpr const char* kInserts[] = {
-    "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "INSERT INTO span VALUES (?, ?, ?, ?, ?, ?, NULL)",
     "INSERT INTO collective VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "INSERT INTO alloc VALUES (?, ?, ?, ?, ?, ?)",
@@ -162,7 +162,7 @@ Result<EventSink> EventSink::prepare(sql::Database& db) {
 
 Status EventSink::put(const StepEvent& e) {
   return statements_[kStep].run(e.rank, e.step, e.start_ns, e.end_ns, e.loss, e.balance_loss,
-                                e.grad_norm, e.tokens);
+                                e.grad_norm, e.tokens, e.z_loss, e.lr);
 }
 
 Status EventSink::put(const SpanEvent& e) {

@@ -18,6 +18,11 @@ Status read_until_error(sql::Database& db, const std::string& sql, std::vector<T
   for (;;) {
     TRY(const bool row, statement.step());
     if (!row) return Ok{};
+    // Every table begins with a column that is never NULL; where a page ends amid its cells, zeros
+    // are read as records without columns.
+    if (statement.type(0) == sql::ColumnType::kNull) {
+      return Error::of(ErrorCode::kInvalid, db.path(), "a page of the file is torn");
+    }
     TRY(T value, make(statement));
     out.push_back(std::move(value));
   }
@@ -94,11 +99,12 @@ Status read(sql::Database& db, std::vector<OpRow>& out) {
 
 Status read(sql::Database& db, std::vector<StepEvent>& out) {
   return read_rows(db,
-                   "SELECT rank, step, start_ns, end_ns, loss, balance_loss, grad_norm, tokens "
-                   "FROM step",
+                   "SELECT rank, step, start_ns, end_ns, loss, balance_loss, z_loss, grad_norm, "
+                   "lr, tokens FROM step",
                    "rank, step", out, [](const sql::Statement& s) -> Result<StepEvent> {
                      return StepEvent{s.integer32(0), s.integer32(1), s.integer(2), s.integer(3),
-                                      s.real(4),      s.real(5),      s.real(6),    s.integer(7)};
+                                      s.real(4),      s.real(5),      s.real(6),    s.real(7),
+                                      s.real(8),      s.integer(9)};
                    });
 }
 

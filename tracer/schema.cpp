@@ -185,13 +185,34 @@ Status create_v1(sql::Database& db) {
   return Ok{};
 }
 
-// One step a version: the n-th leads from version n - 1 to n. Only ever append.
+constexpr const char* kStepV2 = R"sql(
+ALTER TABLE step ADD COLUMN z_loss REAL;
+ALTER TABLE step ADD COLUMN lr REAL;
+DROP VIEW v_step;
+CREATE VIEW v_step AS
+SELECT rank, step, start_ns, end_ns, end_ns - start_ns AS duration_ns, loss, balance_loss,
+       grad_norm, tokens, z_loss, lr
+FROM step;
+)sql";
+constexpr const char* kReadStepV2 = R"sql(
+CREATE TEMP VIEW step AS SELECT *, NULL AS z_loss, NULL AS lr FROM main.step;
+CREATE TEMP VIEW v_step AS SELECT *, NULL AS z_loss, NULL AS lr FROM main.v_step;
+)sql";
+
+Status create_v2(sql::Database& db) {
+  return db.exec(kStepV2);
+}
+
+// One step a version: the n-th leads from version n - 1 to n. Only ever append. `read` shows a file
+// of version n - 1 as one of version n, by views of the connection.
 struct Migration {
   const char* summary;
   Status (*apply)(sql::Database&);
+  const char* read;
 };
 constexpr Migration kMigrations[] = {
-    {"the first schema", create_v1},
+    {"the first schema", create_v1, ""},
+    {"a step's router z loss and learning rate", create_v2, kReadStepV2},
 };
 static_assert(std::size(kMigrations) == kTraceVersion);
 
@@ -217,18 +238,21 @@ Status migrate(sql::Database& db) {
   });
 }
 
-Status check_is_trace(sql::Database& db) {
+Status open_as_newest(sql::Database& db) {
   TRY(const std::int64_t id, db.scalar("PRAGMA application_id"));
   TRY(const std::int64_t version, db.scalar("PRAGMA user_version"));
   if (id != kTraceApplicationId) {
     return Error::of(ErrorCode::kInvalid, db.path(), "an SQLite file, but not a trace",
                      "traces are written by simulate, train and import");
   }
-  if (version != kTraceVersion) {
+  if (version < 1 || version > kTraceVersion) {
     return Error::of(ErrorCode::kInvalid, db.path(),
                      "trace schema version " + std::to_string(version) +
-                         ", but this orrery reads " + std::to_string(kTraceVersion),
+                         ", but this orrery reads 1 to " + std::to_string(kTraceVersion),
                      "use the orrery that wrote it, or write the trace again");
+  }
+  for (std::int64_t next = version; next < kTraceVersion; ++next) {
+    TRY_OK(db.exec(kMigrations[next].read));
   }
   return Ok{};
 }

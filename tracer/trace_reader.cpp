@@ -84,7 +84,7 @@ Result<TraceReader> TraceReader::open(const std::string& path) {
     return Error::of(ErrorCode::kIo, path, "not a file");
   }
   TRY(auto db, sql::Database::open(path, sql::Mode::kReadOnly));
-  TRY_OK(check_is_trace(db));
+  TRY_OK(open_as_newest(db));
   TRY(auto run, rows::read_run(db));
   return TraceReader(std::make_unique<Impl>(Impl{std::move(db), std::move(run)}));
 }

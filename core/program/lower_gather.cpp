@@ -7,32 +7,18 @@ namespace orrery {
 
 BufferId Lowering::gather_rows(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
                                BufferId rows) {
-  const std::int32_t m = micro_batch(j);
-  Op o = op(OpKind::kAllGatherRows, phase, Lane::kEp, layer_path(layer) + "/moe/" + name, m);
+  Op o = op(OpKind::kAllGatherRows, phase, Lane::kEp, layer_path(layer) + "/moe/" + name,
+            micro_batch(j));
   o.group = kGroupIds.ep;
-  o.in = {rows};
-  const Buffer& from = at(rows);
-  const BufferId out =
-      buffer(o.path + "/" + name_of(phase) + "/mb." + std::to_string(m),
-             BufferClass::kCommunication, from.rows * plan_.layout.ep, from.cols, from.dtype);
-  o.out = {out};
-  add(std::move(o));
-  return out;
+  return move_rows(std::move(o), rows, at(rows).rows * plan_.layout.ep, "");
 }
 
 BufferId Lowering::scatter_rows(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
                                 BufferId rows) {
-  const std::int32_t m = micro_batch(j);
-  Op o = op(OpKind::kReduceScatterRows, phase, Lane::kEp, layer_path(layer) + "/moe/" + name, m);
+  Op o = op(OpKind::kReduceScatterRows, phase, Lane::kEp, layer_path(layer) + "/moe/" + name,
+            micro_batch(j));
   o.group = kGroupIds.ep;
-  o.in = {rows};
-  const Buffer& from = at(rows);
-  const BufferId out = buffer(
-      o.path + "/" + name_of(phase) + "/mb." + std::to_string(m), BufferClass::kCommunication,
-      SizeExpr::constant(from.rows.c0 / plan_.layout.ep), from.cols, from.dtype);
-  o.out = {out};
-  add(std::move(o));
-  return out;
+  return move_rows(std::move(o), rows, SizeExpr::constant(at(rows).rows.c0 / plan_.layout.ep), "");
 }
 
 void Lowering::gather_dispatch(std::int32_t j, std::int64_t layer, Phase phase) {

@@ -90,6 +90,17 @@ OpId Lowering::add(Op o) {
   return id;
 }
 
+BufferId Lowering::move_rows(Op o, BufferId from, SizeExpr rows, const char* suffix) {
+  const std::string name =
+      o.path + "/" + name_of(o.phase) + "/mb." + std::to_string(o.micro_batch) + suffix;
+  const std::int64_t cols = at(from).cols;
+  const BufferId out = buffer(name, BufferClass::kCommunication, rows, cols, at(from).dtype);
+  o.in = {from};
+  o.out = {out};
+  add(std::move(o));
+  return out;
+}
+
 void Lowering::use_units(Op& o, bool gradients) {
   for (const std::int32_t u : o.units) {
     const Unit& unit = role_.units[static_cast<std::size_t>(u)];

@@ -7,16 +7,10 @@ namespace orrery {
 
 BufferId Lowering::all_to_all(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
                               BufferId rows) {
-  const std::int32_t m = micro_batch(j);
-  Op o = op(OpKind::kAllToAll, phase, Lane::kSp, layer_path(layer) + "/attn/" + name, m);
+  Op o =
+      op(OpKind::kAllToAll, phase, Lane::kSp, layer_path(layer) + "/attn/" + name, micro_batch(j));
   o.group = kGroupIds.sp;
-  o.in = {rows};
-  const Buffer& from = at(rows);
-  const BufferId out = buffer(o.path + "/" + name_of(phase) + "/mb." + std::to_string(m) + "/rows",
-                              BufferClass::kCommunication, from.rows, from.cols, from.dtype);
-  o.out = {out};
-  add(std::move(o));
-  return out;
+  return move_rows(std::move(o), rows, at(rows).rows, "/rows");
 }
 
 void Lowering::qkv_forward(std::int32_t j, std::int64_t layer, Phase phase, bool tape) {

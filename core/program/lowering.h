@@ -112,6 +112,8 @@ class Lowering {
                     Direction direction, BufferId rows, std::int32_t part, BufferId out);
 
   // lower_gather.cpp: the dispatcher that gathers all tokens of the expert group.
+  // A collective that moves rows: its output has `rows` rows like those of `from`.
+  BufferId move_rows(Op op, BufferId from, SizeExpr rows, const char* suffix);
   BufferId gather_rows(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
                        BufferId rows);
   BufferId scatter_rows(std::int32_t j, std::int64_t layer, Phase phase, const char* name,

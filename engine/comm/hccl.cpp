@@ -33,7 +33,12 @@ int type_of(DType dtype) {
   CHECK(false, "unknown dtype");
 }
 
+class HcclChannel;
+
 struct Functions {
+  using Id = RootInfo;
+  using Channel = HcclChannel;
+
   Code (*get_root_info)(RootInfo*) = nullptr;
   Code (*init_root_info)(std::uint32_t, const RootInfo*, std::uint32_t, Comm*) = nullptr;
   Code (*destroy)(Comm) = nullptr;
@@ -59,6 +64,10 @@ struct Functions {
     TRY_OK(library.find("HcclAlltoAllV", f.all_to_all_v));
     return f;
   }
+
+  Status new_id(RootInfo& id) const { return check(get_root_info(&id), "HcclGetRootInfo"); }
+  Result<std::unique_ptr<HcclChannel>> join(const RootInfo& id, std::int32_t size,
+                                            std::int32_t index) const;
 
   Status check(Code code, const char* call) const {
     if (code == kSuccess) return Ok{};
@@ -86,7 +95,7 @@ class HcclChannel final : public StreamChannel {
       : f_(f), comm_(comm), size_(size), index_(index) {}
   HcclChannel(const HcclChannel&) = delete;
   HcclChannel& operator=(const HcclChannel&) = delete;
-  ~HcclChannel() override { destroy(); }
+  ~HcclChannel() override { abort(); }
 
   std::int32_t size() const override { return size_; }
   std::int32_t index() const override { return index_; }
@@ -133,7 +142,8 @@ class HcclChannel final : public StreamChannel {
     TRY_OK(f_.check(f_.async_error(comm_, &code), "HcclGetCommAsyncError"));
     return f_.check(code, "asynchronous error");
   }
-  void destroy() {
+  // HCCL has no abort: destroying a communicator ends what it has under way.
+  void abort() {
     if (comm_ != nullptr) f_.destroy(comm_);
     comm_ = nullptr;
   }
@@ -144,56 +154,20 @@ class HcclChannel final : public StreamChannel {
   std::int32_t size_, index_;
 };
 
-class Hccl final : public StreamCommunicator {
- public:
-  explicit Hccl(const Functions& functions) : functions_(functions) {}
-
-  Status open(const std::vector<ChannelId>& pairs, Communicator& host) {
-    for (const ChannelId& pair : pairs) {
-      Channel& members = host.channel(pair.lane, pair.group);
-      const auto root = std::make_unique<RootInfo>();
-      Status made = Ok{};
-      if (members.index() == 0) {
-        made = functions_.check(functions_.get_root_info(root.get()), "HcclGetRootInfo");
-      }
-      TRY_OK(share_id(members, root.get(), sizeof(RootInfo)));
-      TRY_OK(made);
-      Comm comm = nullptr;
-      const auto size = static_cast<std::uint32_t>(members.size());
-      const auto index = static_cast<std::uint32_t>(members.index());
-      TRY_OK(functions_.check(functions_.init_root_info(size, root.get(), index, &comm),
-                              "HcclCommInitRootInfo"));
-      channels_.add(
-          pair, std::make_unique<HcclChannel>(functions_, comm, members.size(), members.index()));
-    }
-    return Ok{};
-  }
-
-  StreamChannel& channel(Lane lane, std::int32_t group) override {
-    return channels_.at(lane, group);
-  }
-  Status health() override {
-    for (auto& [pair, channel] : channels_) TRY_OK(channel->health());
-    return Ok{};
-  }
-  // HCCL has no abort: destroying a communicator ends what it has under way.
-  void abort() override {
-    for (auto& [pair, channel] : channels_) channel->destroy();
-  }
-
- private:
-  const Functions functions_;
-  ChannelTable<HcclChannel> channels_;
-};
+Result<std::unique_ptr<HcclChannel>> Functions::join(const RootInfo& id, std::int32_t size,
+                                                     std::int32_t index) const {
+  Comm comm = nullptr;
+  TRY_OK(check(init_root_info(static_cast<std::uint32_t>(size), &id,
+                              static_cast<std::uint32_t>(index), &comm),
+               "HcclCommInitRootInfo"));
+  return std::make_unique<HcclChannel>(*this, comm, size, index);
+}
 
 }  // namespace
 
 Result<std::unique_ptr<StreamCommunicator>> make_hccl(const std::vector<ChannelId>& pairs,
                                                       Communicator& host) {
-  TRY(const Functions functions, Functions::load());
-  auto hccl = std::make_unique<Hccl>(functions);
-  TRY_OK(hccl->open(pairs, host));
-  return std::unique_ptr<StreamCommunicator>(std::move(hccl));
+  return open_library<Functions>(pairs, host);
 }
 
 }  // namespace orrery::engine

@@ -32,7 +32,12 @@ int type_of(DType dtype) {
   CHECK(false, "unknown dtype");
 }
 
+class NcclChannel;
+
 struct Functions {
+  using Id = UniqueId;
+  using Channel = NcclChannel;
+
   Code (*get_unique_id)(UniqueId*) = nullptr;
   Code (*comm_init_rank)(Comm*, int, UniqueId, int) = nullptr;
   Code (*comm_destroy)(Comm) = nullptr;
@@ -68,6 +73,12 @@ struct Functions {
     TRY_OK(library.find("ncclGroupEnd", f.group_end));
     return f;
   }
+
+  Status new_id(UniqueId& id) const {
+    return check(get_unique_id(&id), "ncclGetUniqueId", nullptr);
+  }
+  Result<std::unique_ptr<NcclChannel>> join(const UniqueId& id, std::int32_t size,
+                                            std::int32_t index) const;
 
   Status check(Code code, const char* call, Comm comm) const {
     if (code == kSuccess || code == kInProgress) return Ok{};
@@ -165,53 +176,18 @@ class NcclChannel final : public StreamChannel {
   std::int32_t size_, index_;
 };
 
-class Nccl final : public StreamCommunicator {
- public:
-  explicit Nccl(const Functions& functions) : functions_(functions) {}
-
-  Status open(const std::vector<ChannelId>& pairs, Communicator& host) {
-    for (const ChannelId& pair : pairs) {
-      Channel& members = host.channel(pair.lane, pair.group);
-      UniqueId id = {};
-      Status made = Ok{};
-      if (members.index() == 0) {
-        made = functions_.check(functions_.get_unique_id(&id), "ncclGetUniqueId", nullptr);
-      }
-      TRY_OK(share_id(members, &id, sizeof(id)));
-      TRY_OK(made);
-      Comm comm = nullptr;
-      TRY_OK(functions_.check(functions_.comm_init_rank(&comm, members.size(), id, members.index()),
-                              "ncclCommInitRank", nullptr));
-      channels_.add(
-          pair, std::make_unique<NcclChannel>(functions_, comm, members.size(), members.index()));
-    }
-    return Ok{};
-  }
-
-  StreamChannel& channel(Lane lane, std::int32_t group) override {
-    return channels_.at(lane, group);
-  }
-  Status health() override {
-    for (auto& [pair, channel] : channels_) TRY_OK(channel->health());
-    return Ok{};
-  }
-  void abort() override {
-    for (auto& [pair, channel] : channels_) channel->abort();
-  }
-
- private:
-  const Functions functions_;
-  ChannelTable<NcclChannel> channels_;
-};
+Result<std::unique_ptr<NcclChannel>> Functions::join(const UniqueId& id, std::int32_t size,
+                                                     std::int32_t index) const {
+  Comm comm = nullptr;
+  TRY_OK(check(comm_init_rank(&comm, size, id, index), "ncclCommInitRank", nullptr));
+  return std::make_unique<NcclChannel>(*this, comm, size, index);
+}
 
 }  // namespace
 
 Result<std::unique_ptr<StreamCommunicator>> make_nccl(const std::vector<ChannelId>& pairs,
                                                       Communicator& host) {
-  TRY(const Functions functions, Functions::load());
-  auto nccl = std::make_unique<Nccl>(functions);
-  TRY_OK(nccl->open(pairs, host));
-  return std::unique_ptr<StreamCommunicator>(std::move(nccl));
+  return open_library<Functions>(pairs, host);
 }
 
 }  // namespace orrery::engine

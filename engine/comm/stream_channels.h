@@ -46,4 +46,53 @@ class ChannelTable {
   std::vector<std::pair<ChannelId, std::unique_ptr<BackEnd>>> rows_;
 };
 
+// A communicator over a vendor's library. `Library` has the types Id and Channel (with health()
+// and abort()), and
+//   Status new_id(Id& id) const;                               made by the first member of a group
+//   Result<std::unique_ptr<Channel>> join(const Id& id, std::int32_t size, std::int32_t index)
+//   const;
+template <class Library>
+class LibraryCommunicator final : public StreamCommunicator {
+ public:
+  explicit LibraryCommunicator(const Library& library) : library_(library) {}
+
+  Status open(const std::vector<ChannelId>& pairs, Communicator& host) {
+    for (const ChannelId& pair : pairs) {
+      Channel& members = host.channel(pair.lane, pair.group);
+      const auto id = std::make_unique<typename Library::Id>();
+      const Status made = members.index() == 0 ? library_.new_id(*id) : Ok{};
+      TRY_OK(share_id(members, id.get(), sizeof(*id)));
+      TRY_OK(made);
+      TRY(auto joined, library_.join(*id, members.size(), members.index()));
+      channels_.add(pair, std::move(joined));
+    }
+    return Ok{};
+  }
+
+  StreamChannel& channel(Lane lane, std::int32_t group) override {
+    return channels_.at(lane, group);
+  }
+  Status health() override {
+    for (auto& [pair, channel] : channels_) TRY_OK(channel->health());
+    return Ok{};
+  }
+  void abort() override {
+    for (auto& [pair, channel] : channels_) channel->abort();
+  }
+
+ private:
+  const Library library_;
+  ChannelTable<typename Library::Channel> channels_;
+};
+
+// Loads the library and opens a channel for each pair.
+template <class Library>
+Result<std::unique_ptr<StreamCommunicator>> open_library(const std::vector<ChannelId>& pairs,
+                                                         Communicator& host) {
+  TRY(const Library library, Library::load());
+  auto made = std::make_unique<LibraryCommunicator<Library>>(library);
+  TRY_OK(made->open(pairs, host));
+  return std::unique_ptr<StreamCommunicator>(std::move(made));
+}
+
 }  // namespace orrery::engine

@@ -344,7 +344,7 @@ void ExecutorImpl::end_step(StepResult& result) {
   }
   trace_.binding(binding_);
   trace_.step({rank_, step_, result.start_ns, result.end_ns, result.loss, result.balance_loss,
-               result.grad_norm, result.tokens});
+               result.z_loss, result.grad_norm, result.lr, result.tokens});
 }
 
 const at::Tensor& ExecutorImpl::value(BufferId b) const {

@@ -45,7 +45,7 @@ constexpr Row kTable[] = {
     {PrimKind::kCrossEntropy, {cross_entropy_forward, cross_entropy_backward}},
     {PrimKind::kZLoss, {z_loss_forward, z_loss_backward}},
     {PrimKind::kSelectSort, {select_sort_forward, nullptr}},
-    {PrimKind::kSelectRows, {select_rows_forward, select_rows_backward}},
+    {PrimKind::kSelectRows, {permute_forward, select_rows_backward}},
     {PrimKind::kSpreadRows, {spread_rows_forward, spread_rows_backward}},
     {PrimKind::kPackHeads, {pack_heads_forward, pack_heads_backward}},
     {PrimKind::kUnpackSequence, {unpack_sequence_forward, unpack_sequence_backward}},

@@ -38,7 +38,6 @@ void to_source_major_backward(BackwardCall& call);
 void unpermute_forward(ForwardCall& call);
 void unpermute_backward(BackwardCall& call);
 void select_sort_forward(ForwardCall& call);
-void select_rows_forward(ForwardCall& call);
 void select_rows_backward(BackwardCall& call);
 void spread_rows_forward(ForwardCall& call);
 void spread_rows_backward(BackwardCall& call);

@@ -149,10 +149,6 @@ void select_sort_forward(ForwardCall& call) {
   select_rows_to(order, slots, source);
 }
 
-void select_rows_forward(ForwardCall& call) {
-  select_rows_to(call.out[0], call.in[0], tokens_of(call.in[1], call.prim.top_k));
-}
-
 void select_rows_backward(BackwardCall& call) {
   combine(call.grad_out[0], {}, call.in[1], call.grad_in[0], call.prim.top_k,
           slice_of(call.block, call.prim.in[0]));

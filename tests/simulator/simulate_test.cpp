@@ -29,8 +29,8 @@ Plan drawn_plan(std::uint64_t seed, double cv) {
 std::string dump(const TraceEvents& events) {
   std::string out;
   for (const StepEvent& e : events.steps) {
-    out += fmt::format("step {} {} {} {} {} {} {} {}\n", e.rank, e.step, e.start_ns, e.end_ns,
-                       e.loss, e.balance_loss, e.grad_norm, e.tokens);
+    out += fmt::format("step {} {} {} {} {} {} {} {} {} {}\n", e.rank, e.step, e.start_ns, e.end_ns,
+                       e.loss, e.balance_loss, e.z_loss, e.grad_norm, e.lr, e.tokens);
   }
   for (const SpanEvent& e : events.spans) {
     out += fmt::format("span {} {} {} {} {} {}\n", e.rank, e.step, e.op, e.enqueue_ns, e.start_ns,
@@ -103,7 +103,7 @@ TEST(Simulate, EventsAreThoseOfTheProgram) {
       EXPECT_EQ(e.start_ns, 0);
       EXPECT_EQ(e.end_ns, s.step.value());
       EXPECT_EQ(e.tokens, plan.workload.global_tokens());
-      for (const double measured : {e.loss, e.balance_loss, e.grad_norm}) {
+      for (const double measured : {e.loss, e.balance_loss, e.z_loss, e.grad_norm, e.lr}) {
         EXPECT_TRUE(std::isnan(measured)) << "a simulation measures no values";
       }
     }

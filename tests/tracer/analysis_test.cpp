@@ -187,7 +187,7 @@ std::string inserts_of(const std::vector<RandomSpan>& spans) {
   for (std::int32_t rank = 0; rank < kRanks; ++rank) {
     insert("rank (rank, role)", {rank}, "0");
     for (std::int32_t step = 0; step < kSteps; ++step) {
-      insert("step", {rank, step, step * kStepNs, (step + 1) * kStepNs}, "0, 0, 0, 0");
+      insert("step", {rank, step, step * kStepNs, (step + 1) * kStepNs}, "0, 0, 0, 0, 0, 0");
     }
   }
   for (const RandomSpan& span : spans) {

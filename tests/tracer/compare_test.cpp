@@ -19,7 +19,8 @@ TraceReader run_of(const std::string& path, const Program& program, std::int32_t
   TraceEvents events;
   for (std::int32_t rank = 0; rank < program.world; ++rank) {
     for (std::int32_t step = 0; step < steps; ++step) {
-      events.steps.push_back({rank, step, 0, step_ns + duration(rank, step, 0), 1, 0, 1, 1});
+      const std::int64_t end_ns = step_ns + duration(rank, step, 0);
+      events.steps.push_back({rank, step, 0, end_ns, 1, 0, 0, 1, 1e-3, 1});
       events.peaks.push_back({rank, step, -1, 1000 + 10 * rank + step});
       events.peaks.push_back({rank, step, static_cast<std::int32_t>(BufferClass::kGradient), 500});
       const auto ops = static_cast<std::int32_t>(program.role_of(rank).ops.size());

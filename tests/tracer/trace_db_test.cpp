@@ -61,8 +61,8 @@ TEST(TraceDb, EveryKindOfEventComesBack) {
   };
   const TraceEvents back = reader.events().value();
   same(back.steps, events.steps, [](const StepEvent& e) {
-    return std::tuple(e.rank, e.step, e.start_ns, e.end_ns, e.loss, e.balance_loss, e.grad_norm,
-                      e.tokens);
+    return std::tuple(e.rank, e.step, e.start_ns, e.end_ns, e.loss, e.balance_loss, e.z_loss,
+                      e.grad_norm, e.lr, e.tokens);
   });
   same(back.spans, events.spans, [](const SpanEvent& e) {
     return std::tuple(e.rank, e.step, e.op, e.enqueue_ns, e.start_ns, e.end_ns);
@@ -163,8 +163,8 @@ TEST(TraceDb, NumbersThatAreNotFiniteSurvive) {
   const TempDir dir;
   TraceEvents events;
   const double infinite = std::numeric_limits<double>::infinity();
-  events.steps = {{0, 0, 1, 2, std::nan(""), 0, -infinite, 1},
-                  {0, 1, 2, std::numeric_limits<std::int64_t>::max(), 1e-310, 0, 0, 1}};
+  events.steps = {{0, 0, 1, 2, std::nan(""), 0, 0, -infinite, 1e-3, 1},
+                  {0, 1, 2, std::numeric_limits<std::int64_t>::max(), 1e-310, 0, 0, 0, 0, 1}};
   TraceWriter writer = start(dir.file("a.db"), {});
   ASSERT_TRUE(writer.write(events).ok());
   ASSERT_TRUE(writer.finish(RunStatus::kOk).ok());
@@ -316,6 +316,33 @@ TEST(TraceDb, EachVersionHasItsMigration) {
   for (std::size_t i = 0; i < steps.rows.size(); ++i) {
     EXPECT_EQ(to_text(steps.rows[i][0]), std::to_string(i + 1));
   }
+}
+
+TEST(TraceDb, AFileOfTheFirstVersionStillOpens) {
+  const TempDir dir;
+  write_whole(dir.file("a.db"), 1);
+  const auto written = open(dir.file("a.db")).steps().value();
+  {
+    sql::Database old =
+        std::move(sql::Database::open(dir.file("a.db"), sql::Mode::kReadWrite)).value();
+    ASSERT_TRUE(old.exec("DROP VIEW v_step; ALTER TABLE step DROP COLUMN z_loss;"
+                         "ALTER TABLE step DROP COLUMN lr; CREATE VIEW v_step AS SELECT rank, step,"
+                         " start_ns, end_ns, end_ns - start_ns AS duration_ns, loss, balance_loss,"
+                         " grad_norm, tokens FROM step; PRAGMA user_version = 1")
+                    .ok());
+  }
+  TraceReader reader = open(dir.file("a.db"));
+  const auto steps = reader.steps().value();
+  ASSERT_EQ(steps.size(), written.size());
+  ASSERT_FALSE(steps.empty());
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    EXPECT_EQ(steps[i].loss, written[i].loss);
+    EXPECT_EQ(steps[i].tokens, written[i].tokens);
+    EXPECT_TRUE(std::isnan(steps[i].z_loss) && std::isnan(steps[i].lr));
+  }
+  const Table rows = reader.query("SELECT count(*), count(lr) FROM v_step").value();
+  EXPECT_EQ(to_text(rows.rows.at(0).at(0)), std::to_string(steps.size()));
+  EXPECT_EQ(to_text(rows.rows.at(0).at(1)), "0");
 }
 
 TEST(Ranks, TextComesBack) {

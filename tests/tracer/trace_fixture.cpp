@@ -109,7 +109,8 @@ TraceEvents random_events(const Program& program, std::uint32_t seed, std::int32
     for (std::int32_t step = 0; step < steps; ++step) {
       const std::int64_t begin = 1'000'000 + step * 100'000;
       events.steps.push_back({rank, step, begin, begin + 90'000 + up_to(5000), 3.5 - step * 0.25,
-                              0.01, 1.5 + static_cast<double>(up_to(100)) / 64, 4096});
+                              0.01, 0.002, 1.5 + static_cast<double>(up_to(100)) / 64,
+                              1e-3 / (step + 1), 4096});
       std::int64_t moment = begin;
       for (std::size_t i = 0; i < role.ops.size(); ++i) {
         const auto op = static_cast<std::int32_t>(i);

@@ -70,14 +70,15 @@ $ for name in exposed hidden memory skew slowest steps; do orrery analyze sim.db
 
 # Nothing computes a loss in a simulation: no figure, not zero.
 $ orrery analyze sim.db steps
->   step  loss  grad_norm ...  balance_loss
->      0     -          - ...             -
+>   step  loss  grad_norm ...  balance_loss  z_loss  lr
+>      0     -          - ...             -       -   -
 ! next: ...
 
 $ orrery analyze sim.db steps --json | grep -E 'loss|norm'
 >         "loss": null,
 >         "grad_norm": null,
->         "balance_loss": null
+>         "balance_loss": null,
+>         "z_loss": null,
 
 $ orrery analyze sim.db --sql 'SELECT count(*) AS ranks FROM v_step'
 >   ranks
