@@ -11,15 +11,17 @@ function(orrery_library name)
   target_link_libraries(${name} PUBLIC ${A_DEPS} PRIVATE orrery_warnings ${A_PRIVATE_DEPS})
 endfunction()
 
-# orrery_test(name LABEL unit SOURCES a_test.cpp ... DEPS lib ... [TIMEOUT seconds] [MAYBE Suite.*])
+# orrery_test(name LABEL unit SOURCES a_test.cpp ... DEPS lib ... [TIMEOUT seconds] [MAYBE Suite.*]
+#             [ALONE])
 # One label a test binary: gtest_discover_tests keeps only the first label of a list. The target
 # tests_LABEL builds all binaries of a label. On the wheel, and elsewhere for the labels torch and
 # parity, a binary is one test of ctest and has the time of four: libtorch takes half a second of
 # processor time to load (the wheel's more), so a process for each case would cost more than the
 # cases. One case: build/release/tests/NAME --gtest_filter=CASE. MAYBE names the suite that skips
 # itself where the machine lacks something: NAME_maybe, so that ctest's summary shows the skip.
+# ALONE: no other test beside it, for what needs its threads to run.
 function(orrery_test name)
-  cmake_parse_arguments(A "" "LABEL;TIMEOUT;MAYBE" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "ALONE" "LABEL;TIMEOUT;MAYBE" "SOURCES;DEPS" ${ARGN})
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 120)
   endif()
@@ -45,7 +47,7 @@ function(orrery_test name)
     endif()
     # The longest begin first (COST), or the last one runs alone.
     set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT}
-                         COST ${A_TIMEOUT})
+                         COST ${A_TIMEOUT} RUN_SERIAL ${A_ALONE})
   else()
     gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
                          PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} COST ${A_TIMEOUT})

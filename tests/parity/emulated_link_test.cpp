@@ -35,10 +35,10 @@ engine::LinkOptions set_link(Plan& plan, double bytes_per_second, double latency
   return link;
 }
 
-// What the trace of these events says, by step: the transfers of each op of rank 0, and the
-// communication of rank 0 that no compute hides.
+// What the trace of these events says, by step: of each collective of rank 0 the transfer and the
+// time since it was posted, and the communication of rank 0 that no compute hides.
 struct Told {
-  std::map<std::string, std::int64_t> transfer_ns;  // by path, phase, micro-batch
+  std::map<std::string, std::int64_t> transfer_ns, posted_ns;  // by path, phase, op
   std::int64_t exposed_ns = 0;
 };
 std::map<std::int64_t, Told> told(const Program& program, const std::vector<TraceEvents>& events) {
@@ -52,14 +52,15 @@ std::map<std::int64_t, Told> told(const Program& program, const std::vector<Trac
   TraceReader reader = std::move(TraceReader::open(path)).value();
   std::map<std::int64_t, Told> steps;
   const auto moved = reader.query(
-      "SELECT step, path || ' ' || phase || ' ' || op, transfer_ns FROM v_collective WHERE rank = "
-      "0");
+      "SELECT step, path || ' ' || phase || ' ' || op, transfer_ns, end_ns - posted_ns "
+      "FROM v_collective WHERE rank = 0");
   const auto exposed = reader.query(
       "SELECT step, sum(exposed_ns) FROM v_op WHERE rank = 0 AND communication GROUP BY step");
   EXPECT_TRUE(moved.ok() && exposed.ok());
   for (const auto& row : moved.value().rows) {
-    steps[std::get<std::int64_t>(row[0])].transfer_ns[std::get<std::string>(row[1])] =
-        std::get<std::int64_t>(row[2]);
+    Told& step = steps[std::get<std::int64_t>(row[0])];
+    step.transfer_ns[std::get<std::string>(row[1])] = std::get<std::int64_t>(row[2]);
+    step.posted_ns[std::get<std::string>(row[1])] = std::get<std::int64_t>(row[3]);
   }
   for (const auto& row : exposed.value().rows) {
     steps[std::get<std::int64_t>(row[0])].exposed_ns = std::get<std::int64_t>(row[1]);
@@ -100,8 +101,8 @@ TEST_P(EmulatedLink, TakesWhatTheSimulatorSays) {
     ASSERT_EQ(predicted.transfer_ns.size(), told_of_step.transfer_ns.size());
     std::int64_t all = 0;
     for (const auto& [op, ns] : predicted.transfer_ns) {
-      // Never faster than the link.
-      EXPECT_GE(told_of_step.transfer_ns.at(op), ns - 100000) << op << " of step " << step;
+      // Never faster than the link; the trace's clock and the link's are rounded apart.
+      EXPECT_GE(told_of_step.posted_ns.at(op), ns - 1000) << op << " of step " << step;
       all += ns;
     }
     EXPECT_GT(all, 400000000) << "the link was meant to dominate";
