@@ -28,6 +28,36 @@ Seconds mean(const simulator::Simulation& s, Seconds simulator::Breakdown::*part
   return sum * (1 / static_cast<double>(s.ranks.size()));
 }
 
+// Chunks of no rows are the whole.
+std::int64_t rows_of(std::int64_t chunk) {
+  return chunk > 0 ? chunk : std::numeric_limits<std::int64_t>::max();
+}
+
+// Of a family's chunks those that hold least: gathered as late, and attention cut as small, as may
+// be; the loss cut as small as may be, or whole, which may give its gradient a smaller dtype.
+std::vector<std::int32_t> smallest_chunks(const Subspace& family, const std::vector<Chunks>& all) {
+  Chunks least;
+  least.prefetch_depth = least.attention_query = least.loss_tokens =
+      std::numeric_limits<std::int64_t>::max();
+  std::vector<std::int32_t> allowed, out;
+  for (std::size_t c = 0; c < all.size(); ++c) {
+    if (family.chunked && !family.chunked(all[c])) continue;
+    allowed.push_back(static_cast<std::int32_t>(c));
+    least.prefetch_depth = std::min(least.prefetch_depth, all[c].prefetch_depth);
+    least.attention_query = std::min(least.attention_query, rows_of(all[c].attention_query));
+    least.loss_tokens = std::min(least.loss_tokens, rows_of(all[c].loss_tokens));
+  }
+  for (const std::int32_t i : allowed) {
+    const Chunks& c = all[static_cast<std::size_t>(i)];
+    if (c.prefetch_depth == least.prefetch_depth &&
+        rows_of(c.attention_query) == least.attention_query &&
+        (c.loss_tokens == 0 || c.loss_tokens == least.loss_tokens)) {
+      out.push_back(i);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Bytes usable_memory(const Cluster& cluster) {
@@ -496,12 +526,11 @@ std::optional<std::pair<Bytes, Place>> Search::smallest_place(const Subspace& fa
   const std::vector<std::int32_t> layouts = lightest(family);
   const auto collect = [&](bool any_host) {
     for (const std::int32_t l : layouts) {
-      const std::vector<Chunks>& chunks =
-          space_.chunks_of(space_.layouts[static_cast<std::size_t>(l)]);
+      const std::vector<std::int32_t> chunks =
+          smallest_chunks(family, space_.chunks_of(space_.layouts[static_cast<std::size_t>(l)]));
       for (const auto& [k, d] : deepest_of(family, l, any_host)) {
-        for (std::size_t c = 0; c < chunks.size(); ++c) {
-          if (family.chunked && !family.chunked(chunks[c])) continue;
-          const Place p{k, d, l, static_cast<std::int32_t>(c)};
+        for (const std::int32_t c : chunks) {
+          const Place p{k, d, l, c};
           all.push_back({memory(p).value(), p});
         }
       }
