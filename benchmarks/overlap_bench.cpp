@@ -11,8 +11,7 @@
 //             dependencies, lanes and rendezvous holds an op up;
 //   share     (off - on) / hideable, target 0.6;
 //   of bound  the same gain over off - bound, where `bound` is the busiest of compute and the
-//   lanes:
-//             what no order could go below;
+//             lanes: what no order could go below;
 //   one step  the share within the step with the mechanism on: its measured time between the
 //             replays of both programs over its own durations. Where a busy machine makes one step
 //             slower than the next, this one stands.
