@@ -52,7 +52,7 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined()) return true;
   const at::Tensor x = a.cpu().contiguous(), y = b.cpu().contiguous();
   return x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type() &&
-         std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
+         (x.nbytes() == 0 || std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0);
 }
 
 // Every primitive and block, forward and backward: the bodies are right on tensors that are not the
