@@ -10,8 +10,8 @@ namespace orrery::simulator {
 
 // Seconds of a rank's compute in one micro-batch, recompute and backward included, by its tokens
 // and by its query-key pairs: differences of the blocks' prices between two lengths of the row, and
-// between half and one and a half times the expected pairs. Experts are taken to
-// be loaded as drawn with seed 0, in proportion to the tokens.
+// between half and one and a half times the expected pairs. Experts are taken to be
+// loaded as drawn with seed 0, in proportion to the tokens.
 DocumentCost document_cost(const Plan& plan);
 
 // Seconds that `rank`'s blocks take in micro-batch `m` under `binding`.

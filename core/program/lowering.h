@@ -112,8 +112,6 @@ class Lowering {
                     Direction direction, BufferId rows, std::int32_t part, BufferId out);
 
   // lower_gather.cpp: the dispatcher that gathers all tokens of the expert group.
-  // A collective that moves rows: its output has `rows` rows like those of `from`.
-  BufferId move_rows(Op op, BufferId from, SizeExpr rows, const char* suffix);
   BufferId gather_rows(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
                        BufferId rows);
   BufferId scatter_rows(std::int32_t j, std::int64_t layer, Phase phase, const char* name,
@@ -184,6 +182,8 @@ class Lowering {
   BufferId value_buffer(const std::string& path, const Value& value, VarBase vars,
                         const char* suffix = "");
   OpId add(Op op);
+  // Adds a collective that moves rows: its output has `rows` rows like those of `from`.
+  BufferId move_rows(Op op, BufferId from, SizeExpr rows, const char* suffix);
   Op op(OpKind kind, Phase phase, Lane lane, std::string path, std::int32_t m) const;
 
   const Block& block(std::int32_t id) const { return role_.blocks[static_cast<std::size_t>(id)]; }
