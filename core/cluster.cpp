@@ -55,6 +55,11 @@ Bytes bytes_of(double value) {
   return Bytes(std::llround(std::min(value, kMaxBytes)));
 }
 
+// Where the key is there.
+EfficiencyCurve read_curve_or_none(ObjectReader& reader, const char* key) {
+  return reader.has(key) ? read_curve(reader, key) : EfficiencyCurve{};
+}
+
 DeviceProfile read_device(const Json& json, const std::string& place,
                           std::vector<Problem>& problems) {
   ObjectReader reader(json, place, problems);
@@ -73,15 +78,17 @@ DeviceProfile read_device(const Json& json, const std::string& place,
   if (device.launch.value() > 1) reader.note("launch", "is more than a second");
   // Where a file does not say: a shared PCIe link, or a copy in the same memory if that is slower.
   const double link = std::min(kDefaultHostBandwidth, device.memory_bandwidth.value() / 2);
-  device.host_bandwidth = BytesPerSecond(reader.has("host_bandwidth")
-                                             ? positive(reader, "host_bandwidth", "bytes/s", 1e18)
-                                             : link);
+  device.host_bandwidth = BytesPerSecond(
+      reader.has("host_bandwidth") ? positive(reader, "host_bandwidth", "bytes/s", 1e18) : link);
   if (const Json* curves = reader.child("efficiency")) {
     ObjectReader inner(*curves, place + "/efficiency", problems);
     device.gemm = read_curve(inner, "gemm");
     device.grouped = read_curve(inner, "grouped");
     device.attention = read_curve(inner, "attention");
     device.memory_eff = read_curve(inner, "memory");
+    for (std::size_t k = 0; k < kNumPassKinds; ++k) {
+      device.passes[k] = read_curve_or_none(inner, name_of(static_cast<PassKind>(k)));
+    }
     inner.finish();
   }
   reader.ignore("source");
@@ -112,6 +119,25 @@ DeviceProfile read_device_of(ObjectReader& reader, const Json& json,
   return read_device(file.value(), path.value() + ":", problems);
 }
 
+LinkTier read_tier(ObjectReader& one, std::vector<Problem>& problems) {
+  LinkTier tier;
+  tier.name = one.text("name");
+  tier.bandwidth = BytesPerSecond(positive(one, "bandwidth", "bytes/s", 1e18));
+  tier.latency = Seconds(one.quantity("latency", "s"));
+  if (tier.latency.value() > 1) one.note("latency", "is more than a second");
+  tier.cpu = one.number_or("cpu", 0, 1, 0);
+  tier.shared_by = one.integer_or("shared_by", 0, kMaxDevices, 0);
+  const Json* curves = one.has("efficiency") ? one.child("efficiency") : nullptr;
+  if (curves != nullptr) {
+    ObjectReader inner(*curves, one.place() + "/efficiency", problems);
+    for (std::size_t k = 0; k < kNumTransferKinds; ++k) {
+      tier.efficiency[k] = read_curve_or_none(inner, name_of(static_cast<TransferKind>(k)));
+    }
+    inner.finish();
+  }
+  return tier;
+}
+
 // Domains grow and divide each other; the last one may be left out: it spans the cluster.
 void read_tiers(ObjectReader& reader, Cluster& cluster, std::vector<Problem>& problems) {
   const Json* tiers = reader.array("tiers");
@@ -121,11 +147,7 @@ void read_tiers(ObjectReader& reader, Cluster& cluster, std::vector<Problem>& pr
   for (std::size_t i = 0; i < tiers->items().size(); ++i) {
     const bool last = i + 1 == tiers->items().size();
     ObjectReader one(tiers->items()[i], reader.place() + "/tiers/" + std::to_string(i), problems);
-    LinkTier tier;
-    tier.name = one.text("name");
-    tier.bandwidth = BytesPerSecond(positive(one, "bandwidth", "bytes/s", 1e18));
-    tier.latency = Seconds(one.quantity("latency", "s"));
-    if (tier.latency.value() > 1) one.note("latency", "is more than a second");
+    LinkTier tier = read_tier(one, problems);
     tier.domain = last ? one.integer_or("domain", 1, kMaxDevices, cluster.devices)
                        : one.integer("domain", 1, kMaxDevices);
     tier.domain = std::min(tier.domain, cluster.devices);
@@ -201,12 +223,35 @@ std::string bytes_text(Bytes bytes) {
   return exact_quantity(static_cast<double>(bytes.value()), "bytes");
 }
 
+Json link_json(const LinkTier& tier) {
+  Json json = Json::object();
+  json.set("name", tier.name)
+      .set("domain", tier.domain)
+      .set("bandwidth", exact_quantity(tier.bandwidth.value(), "bytes/s"))
+      .set("latency", exact_quantity(tier.latency.value(), "s"));
+  if (tier.cpu > 0) json.set("cpu", tier.cpu);
+  if (tier.shared_by > 0) json.set("shared_by", tier.shared_by);
+  Json curves = Json::object();
+  bool any = false;
+  for (std::size_t k = 0; k < kNumTransferKinds; ++k) {
+    if (tier.efficiency[k].empty()) continue;
+    curves.set(name_of(static_cast<TransferKind>(k)), curve_json(tier.efficiency[k]));
+    any = true;
+  }
+  if (any) json.set("efficiency", std::move(curves));
+  return json;
+}
+
 Json device_json(const DeviceProfile& device) {
   Json curves = Json::object();
   curves.set("gemm", curve_json(device.gemm))
       .set("grouped", curve_json(device.grouped))
       .set("attention", curve_json(device.attention))
       .set("memory", curve_json(device.memory_eff));
+  for (std::size_t k = 0; k < kNumPassKinds; ++k) {
+    if (device.passes[k].empty()) continue;
+    curves.set(name_of(static_cast<PassKind>(k)), curve_json(device.passes[k]));
+  }
   Json json = Json::object();
   json.set("name", device.name)
       .set("peak_bf16", exact_quantity(device.peak_bf16.value(), "flop/s"))
@@ -223,14 +268,27 @@ Json device_json(const DeviceProfile& device) {
 
 }  // namespace
 
-double EfficiencyCurve::at(double x) const {
+const char* name_of(TransferKind kind) {
+  constexpr const char* kNames[] = {"gather", "reduce", "exchange"};
+  return kNames[static_cast<std::size_t>(kind)];
+}
+
+const char* name_of(CollectiveAlgorithm algorithm) {
+  return algorithm == CollectiveAlgorithm::kPairs ? "pairs" : "tiers";
+}
+
+EfficiencyCurve::Place EfficiencyCurve::place(double x) const {
   CHECK(!size.empty() && size.size() == fraction.size(), "an efficiency curve without points");
-  if (!(x > size.front())) return fraction.front();
-  if (x >= size.back()) return fraction.back();
+  if (!(x > size.front())) return {0, 0};
+  if (x >= size.back()) return {size.size() - 1, 0};
   const auto above = std::upper_bound(size.begin(), size.end(), x);
   const auto i = static_cast<std::size_t>(above - size.begin());
-  const double t = std::log(x / size[i - 1]) / std::log(size[i] / size[i - 1]);
-  return fraction[i - 1] + t * (fraction[i] - fraction[i - 1]);
+  return {i - 1, std::log(x / size[i - 1]) / std::log(size[i] / size[i - 1])};
+}
+
+double EfficiencyCurve::at(double x) const {
+  const auto [i, t] = place(x);
+  return t == 0 ? fraction[i] : fraction[i] + t * (fraction[i + 1] - fraction[i]);
 }
 
 FlopsPerSecond DeviceProfile::peak(DType dtype) const {
@@ -266,6 +324,10 @@ Result<Cluster> cluster_from_json(const Json& json, const std::string& place,
   cluster.uncertainty = reader.number_or("uncertainty", 0, 1, 0.25);
   cluster.host_memory = bytes_of(reader.quantity_or("host_memory", "bytes", 0));
   cluster.cores_per_node = reader.integer_or("cores_per_node", 0, kMaxDevices, 0);
+  cluster.nodes_per_machine = reader.integer_or("nodes_per_machine", 1, kMaxDevices, 1);
+  if (reader.has("collectives") && reader.choice("collectives", {"tiers", "pairs"}) == "pairs") {
+    cluster.collectives = CollectiveAlgorithm::kPairs;
+  }
   reader.ignore("source");
   reader.finish();
   if (!problems.empty()) return Error{ErrorCode::kInvalid, problems};
@@ -306,14 +368,7 @@ Result<Cluster> load_cluster(const std::string& name) {
 
 Json to_json(const Cluster& cluster) {
   Json tiers = Json::array();
-  for (const LinkTier& tier : cluster.tiers) {
-    Json one = Json::object();
-    one.set("name", tier.name)
-        .set("domain", tier.domain)
-        .set("bandwidth", exact_quantity(tier.bandwidth.value(), "bytes/s"))
-        .set("latency", exact_quantity(tier.latency.value(), "s"));
-    tiers.push(std::move(one));
-  }
+  for (const LinkTier& tier : cluster.tiers) tiers.push(link_json(tier));
   Json json = Json::object();
   json.set("name", cluster.name)
       .set("devices", cluster.devices)
@@ -325,6 +380,10 @@ Json to_json(const Cluster& cluster) {
       .set("compute_slowdown", cluster.compute_slowdown)
       .set("link_slowdown", cluster.link_slowdown)
       .set("uncertainty", cluster.uncertainty);
+  if (cluster.nodes_per_machine > 1) json.set("nodes_per_machine", cluster.nodes_per_machine);
+  if (cluster.collectives != CollectiveAlgorithm::kTiers) {
+    json.set("collectives", name_of(cluster.collectives));
+  }
   return json;
 }
 

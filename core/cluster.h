@@ -2,12 +2,13 @@
 // it names. Every number cites its source in the file's "source" fields.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
-#include "core/program/block.h"
+#include "core/program/work.h"
 #include "core/result.h"
 #include "core/units.h"
 
@@ -19,6 +20,13 @@ struct EfficiencyCurve {
   std::vector<double> size;
   std::vector<double> fraction;
   double at(double x) const;
+  // Between which points x lies: (1 - t) of `below`, t of the next one.
+  struct Place {
+    std::size_t below = 0;
+    double t = 0;
+  };
+  Place place(double x) const;
+  bool empty() const { return size.empty(); }
   bool operator==(const EfficiencyCurve&) const = default;
 };
 
@@ -26,17 +34,27 @@ struct DeviceProfile {
   std::string name;
   FlopsPerSecond peak_bf16, peak_fp32, peak_fp64;
   BytesPerSecond memory_bandwidth;
-  Bytes memory;                            // usable memory is memory minus reserved
-  Bytes reserved;                          // context, allocator and communicator reserve
-  Seconds launch;                          // host cost of one kernel
-  BytesPerSecond host_bandwidth;           // copies to or from the host, one direction
-  EfficiencyCurve gemm;                    // size: FLOPs of the call
-  EfficiencyCurve grouped;                 // size: FLOPs of one expert's part
-  EfficiencyCurve attention;               // size: FLOPs of the call
-  EfficiencyCurve memory_eff;              // size: bytes moved
-  FlopsPerSecond peak(DType dtype) const;  // of integers: the fp32 peak
+  Bytes memory;                                       // usable memory is memory minus reserved
+  Bytes reserved;                                     // context, allocator and communicator reserve
+  Seconds launch;                                     // host cost of one kernel
+  BytesPerSecond host_bandwidth;                      // copies to or from the host, one direction
+  EfficiencyCurve gemm;                               // size: FLOPs of the call
+  EfficiencyCurve grouped;                            // size: FLOPs of one expert's part
+  EfficiencyCurve attention;                          // size: FLOPs of the call
+  EfficiencyCurve memory_eff;                         // size: bytes moved, by passes of every kind
+  std::array<EfficiencyCurve, kNumPassKinds> passes;  // of one kind; empty: as memory_eff
+  FlopsPerSecond peak(DType dtype) const;             // of integers: the fp32 peak
+  const EfficiencyCurve& pass(PassKind kind) const {
+    const EfficiencyCurve& own = passes[static_cast<std::size_t>(kind)];
+    return own.empty() ? memory_eff : own;
+  }
   bool operator==(const DeviceProfile&) const = default;
 };
+
+// Kinds of transfers, each with a curve of its own: a sum costs more than a copy.
+enum class TransferKind : std::uint8_t { kGather, kReduce, kExchange };
+inline constexpr int kNumTransferKinds = 3;
+const char* name_of(TransferKind kind);  // "gather", "reduce", "exchange"
 
 // One tier of links: ranks that share a domain of `domain` devices talk over it.
 struct LinkTier {
@@ -44,21 +62,36 @@ struct LinkTier {
   std::int64_t domain = 1;   // devices in one domain; the last tier spans the cluster
   BytesPerSecond bandwidth;  // a device, one direction
   Seconds latency;           // of one message step
+  double cpu = 0;            // share of a core that a member's transfer takes meanwhile
+  // Devices in a row that share one link of this tier (the NIC of a node): `bandwidth` is that of
+  // the link, and transfers beside each other part it. 0: every device has its own, and what runs
+  // beside is not priced.
+  std::int64_t shared_by = 0;
+  // Fraction of the bandwidth against the bytes that a rank moves over this tier; empty: 1.
+  std::array<EfficiencyCurve, kNumTransferKinds> efficiency = {};
   bool operator==(const LinkTier&) const = default;
 };
+
+// What a collective sends where. `kTiers`: rings over the tiers, each byte enters a domain once
+// (the vendors' libraries). `kPairs`: every member sends to every other on its own (Orrery over
+// MPI).
+enum class CollectiveAlgorithm : std::uint8_t { kTiers, kPairs };
+const char* name_of(CollectiveAlgorithm algorithm);  // "tiers", "pairs"
 
 struct Cluster {
   std::string name;
   DeviceProfile device;
   std::int64_t devices_per_node = 1;
   std::int64_t devices = 1;
-  std::vector<LinkTier> tiers;      // from the innermost
-  double compute_slowdown = 1;      // of compute while a collective runs beside it, >= 1
-  double link_slowdown = 1;         // of a collective while compute runs beside it, >= 1
-  double uncertainty = 0.25;        // relative half-width of the p10-p90 interval of a step
-  Bytes host_memory;                // of a node, for what moves there; 0: not known
-  std::int64_t cores_per_node = 0;  // local CPU: cores that the ranks of a node share; else 0
-  std::string sha256;               // of to_json(cluster).dump(-1)
+  std::vector<LinkTier> tiers;  // from the innermost
+  double compute_slowdown = 1;  // of compute while a collective runs beside it, >= 1
+  double link_slowdown = 1;     // of a collective while compute runs beside it, >= 1
+  double uncertainty = 0.25;    // relative half-width of the p10-p90 interval of a step
+  Bytes host_memory;            // of a node, for what moves there; 0: not known
+  CollectiveAlgorithm collectives = CollectiveAlgorithm::kTiers;
+  std::int64_t cores_per_node = 0;     // local CPU: cores that the ranks of a node share; else 0
+  std::int64_t nodes_per_machine = 1;  // nodes that share the cores of one node: a lab's
+  std::string sha256;                  // of to_json(cluster).dump(-1)
   bool operator==(const Cluster&) const = default;
 };
 

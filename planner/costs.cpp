@@ -53,8 +53,8 @@ BlockShape Costs::shape_of(const Layout& layout, const Chunks& chunks) const {
   return block_shape(shaped_);
 }
 
-double Costs::memory(double bytes) const {
-  return whole_ns(simulator::memory_time(cluster_.device, bytes, 1));
+double Costs::memory(double bytes, PassKind pass) const {
+  return whole_ns(simulator::memory_time(cluster_.device, pass, bytes, 1));
 }
 
 double Costs::collective(std::int64_t size, std::int64_t stride, OpKind kind,

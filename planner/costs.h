@@ -139,7 +139,7 @@ class Costs {
   UnitSums sum_units(const Layout& layout, const Choice& choice);
   UnitCosts unit_costs(std::int64_t numel, const Sharding& sharding, DType grad_dtype) const;
   double collective(std::int64_t size, std::int64_t stride, OpKind kind, WireBytes wire) const;
-  double memory(double bytes) const;
+  double memory(double bytes, PassKind pass = PassKind::kStream) const;
 
   Model model_;
   Cluster cluster_;

@@ -51,11 +51,9 @@ UnitCosts Costs::unit_costs(std::int64_t numel, const Sharding& s, DType grad_dt
     c.gather = memory(static_cast<double>(c.shard_bytes + shard * compute));
   }
   c.accumulate = memory(static_cast<double>(shard * grad + 2 * c.shard_bytes));
-  c.update = memory(static_cast<double>(7 * c.shard_bytes));
-  const double bandwidth = cluster_.device.host_bandwidth.value();
-  if (bandwidth > 0) {
-    const Seconds copied(static_cast<double>(c.shard_bytes) / bandwidth);
-    c.copy = static_cast<double>(to_nanoseconds(copied + cluster_.device.launch).value());
+  c.update = memory(static_cast<double>(7 * c.shard_bytes), PassKind::kOptimizer);
+  if (cluster_.device.host_bandwidth.value() > 0) {
+    c.copy = whole_ns(simulator::copy_time(cluster_.device, static_cast<double>(c.shard_bytes)));
   }
   if (s.replicas > 1) {
     c.replicate = collective(s.replicas, s.replica_stride, OpKind::kAllReduce,

@@ -9,6 +9,8 @@
 // all-to-all sends to each peer on its own, so the share that leaves is (n - n_t) / (n - 1) of the
 // bytes a rank sends.
 //
+// By pairs every kind is such an exchange: each member sends to each other on its own.
+//
 // Where groups and domains do not divide each other, some groups straddle a border (3 neighbours in
 // nodes of 8: ranks 6, 7 | 8). The price is that of the worst placed group: all wait for it.
 #include <algorithm>
@@ -36,41 +38,114 @@ Inside members_inside(const Group& group, std::int64_t domain) {
   return {std::max<std::int64_t>(1, std::gcd(domain, span) / stride), most};
 }
 
+TransferKind transfer_of(OpKind kind) {
+  switch (kind) {
+    case OpKind::kAllGather:
+    case OpKind::kAllGatherRows:
+      return TransferKind::kGather;
+    case OpKind::kAllToAll:
+    case OpKind::kAllToAllV:
+    case OpKind::kExchangeCounts:
+      return TransferKind::kExchange;
+    default:
+      return TransferKind::kReduce;
+  }
+}
+
 // Whether the algorithm moves every byte to every member: rings over tiers.
-bool is_ring(OpKind kind) {
-  return kind != OpKind::kAllToAllV && kind != OpKind::kAllToAll && kind != OpKind::kExchangeCounts;
+bool is_ring(const Cluster& cluster, OpKind kind) {
+  return cluster.collectives == CollectiveAlgorithm::kTiers &&
+         transfer_of(kind) != TransferKind::kExchange;
+}
+
+// Bytes of a rank that cross one tier, and what they take.
+struct Crossing {
+  std::int32_t tier = 0;
+  double bytes = 0, seconds = 0;
+};
+
+// Calls `visit(tier, members of the inner domains, members that this tier reaches)` for the tiers
+// that the group crosses, from the innermost.
+template <class Visit>
+void for_tiers(const Cluster& cluster, const Group& group, Visit visit) {
+  const std::int64_t n = group.size;
+  std::int64_t inner = 1;  // members that the tiers below are sure to reach
+  for (std::size_t t = 0; t < cluster.tiers.size(); ++t) {
+    const bool last = t + 1 == cluster.tiers.size();
+    const Inside inside = last ? Inside{n, n} : members_inside(group, cluster.tiers[t].domain);
+    if (inside.most <= inner) continue;
+    visit(t, inner, inside.most);
+    inner = std::max(inner, inside.least);
+  }
+}
+
+double crossing_bytes(const Cluster& cluster, OpKind kind, double bytes, std::int64_t n,
+                      std::int64_t inner, std::int64_t here) {
+  if (!is_ring(cluster, kind)) {
+    return bytes * static_cast<double>(here - inner) / static_cast<double>(n - 1);
+  }
+  // The whole buffer is bytes * n / (n - 1); (k-1)/k of it enters each inner domain.
+  const double k = static_cast<double>(here) / static_cast<double>(inner);
+  const double whole = bytes * static_cast<double>(n) / static_cast<double>(n - 1);
+  return whole * (k - 1) / k / static_cast<double>(inner);
+}
+
+// What each tier carries; the slowest bounds the collective, the farthest has its latency.
+struct Route {
+  Crossing slowest, farthest;
+};
+
+Route route_of(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire) {
+  CHECK(!cluster.tiers.empty(), "a cluster without links");
+  const auto bytes = static_cast<double>(std::max(wire.sent, wire.received));
+  const auto which = static_cast<std::size_t>(transfer_of(kind));
+  Route route;
+  for_tiers(cluster, group, [&](std::size_t t, std::int64_t inner, std::int64_t here) {
+    const LinkTier& tier = cluster.tiers[t];
+    double crossing = crossing_bytes(cluster, kind, bytes, group.size, inner, here);
+    if (tier.shared_by > 0) {
+      crossing *= static_cast<double>(members_inside(group, tier.shared_by).most);
+    }
+    const EfficiencyCurve& curve = tier.efficiency[which];
+    const double fraction = curve.empty() ? 1 : curve.at(crossing);
+    const double seconds = crossing / (tier.bandwidth.value() * fraction);
+    const auto index = static_cast<std::int32_t>(t);
+    if (seconds >= route.slowest.seconds) route.slowest = {index, crossing, seconds};
+    if (tier.latency.value() >= route.farthest.seconds) {
+      route.farthest = {index, 0, tier.latency.value()};
+    }
+  });
+  return route;
 }
 
 }  // namespace
 
-Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire) {
-  const std::int64_t n = group.size;
-  const double bytes = static_cast<double>(std::max(wire.sent, wire.received));
-  if (n == 1) return Seconds(0);
-  CHECK(!cluster.tiers.empty(), "a cluster without links");
-  double slowest = 0;
-  double latency = 0;
-  std::int64_t inner = 1;  // members that the tiers below are sure to reach
-  for (std::size_t t = 0; t < cluster.tiers.size(); ++t) {
-    const LinkTier& tier = cluster.tiers[t];
-    const bool last = t + 1 == cluster.tiers.size();
-    const Inside inside = last ? Inside{n, n} : members_inside(group, tier.domain);
-    const std::int64_t here = inside.most;
-    if (here <= inner) continue;
-    double crossing = 0;
-    if (is_ring(kind)) {
-      // The whole buffer is bytes * n / (n - 1); (k-1)/k of it enters each inner domain.
-      const double k = static_cast<double>(here) / static_cast<double>(inner);
-      const double whole = bytes * static_cast<double>(n) / static_cast<double>(n - 1);
-      crossing = whole * (k - 1) / k / static_cast<double>(inner);
+Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire,
+                        Terms* terms) {
+  if (group.size == 1) return Seconds(0);
+  const auto [slowest, farthest] = route_of(cluster, group, kind, wire);
+  const double steps = std::ceil(std::log2(static_cast<double>(group.size)));
+  const double latency = farthest.seconds * steps;
+  if (terms != nullptr) {
+    const auto which = static_cast<std::int32_t>(transfer_of(kind));
+    const Entry entry{EntryKind::kTransfer, slowest.tier, which, 0};
+    const EfficiencyCurve& curve = cluster.tiers[static_cast<std::size_t>(slowest.tier)]
+                                       .efficiency[static_cast<std::size_t>(which)];
+    terms->add({EntryKind::kLatency, farthest.tier, 0, 0}, latency);
+    if (curve.empty()) {
+      terms->add(entry, slowest.seconds);
     } else {
-      crossing = bytes * static_cast<double>(here - inner) / static_cast<double>(n - 1);
+      terms->add(entry, curve, slowest.bytes, slowest.seconds);
     }
-    slowest = std::max(slowest, crossing / tier.bandwidth.value());
-    latency = std::max(latency, tier.latency.value());
-    inner = std::max(inner, inside.least);
   }
-  return Seconds(latency * std::ceil(std::log2(static_cast<double>(n))) + slowest);
+  return Seconds(latency + slowest.seconds);
+}
+
+Share collective_share(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire) {
+  if (group.size == 1) return {};
+  const Route route = route_of(cluster, group, kind, wire);
+  const LinkTier& tier = cluster.tiers[static_cast<std::size_t>(route.slowest.tier)];
+  return {static_cast<std::int32_t>(std::lround(tier.cpu * 1000)), route.slowest.tier};
 }
 
 }  // namespace orrery::simulator

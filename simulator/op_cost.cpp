@@ -21,14 +21,14 @@ double bytes_of(const Role& role, BufferId b, const std::vector<std::int64_t>& b
 }
 
 Seconds block_time(const Cluster& cluster, const Role& role, const Op& op,
-                   const std::vector<std::int64_t>& binding) {
+                   const std::vector<std::int64_t>& binding, Terms* terms) {
   const Block& block = role.blocks[static_cast<std::size_t>(op.block)];
   Seconds total(0);
   if (op.kind != OpKind::kBackward) {
-    total += work_time(cluster.device, forward_work(block), binding, op.vars);
+    total += work_time(cluster.device, forward_work(block), binding, op.vars, terms);
   }
   if (op.kind == OpKind::kBackward || op.kind == OpKind::kForwardBackward) {
-    total += work_time(cluster.device, backward_work(block), binding, op.vars);
+    total += work_time(cluster.device, backward_work(block), binding, op.vars, terms);
   }
   return total;
 }
@@ -64,48 +64,113 @@ double moved_bytes(const Role& role, const Op& op, const std::vector<std::int64_
   }
 }
 
+PassKind pass_of(OpKind kind) {
+  return kind == OpKind::kOptimizerStep ? PassKind::kOptimizer : PassKind::kStream;
+}
+
+const EfficiencyCurve& curve_of(const DeviceProfile& device, WorkKind kind) {
+  switch (kind) {
+    case WorkKind::kGemm:
+      return device.gemm;
+    case WorkKind::kGroupedGemm:
+      return device.grouped;
+    case WorkKind::kAttention:
+      return device.attention;
+    case WorkKind::kMemory:
+      break;
+  }
+  CHECK(false, "no products");
+}
+
+EntryKind entry_of(WorkKind kind) {
+  if (kind == WorkKind::kGemm) return EntryKind::kGemm;
+  return kind == WorkKind::kGroupedGemm ? EntryKind::kGrouped : EntryKind::kAttention;
+}
+
+double pass_seconds(const DeviceProfile& device, PassKind pass, double bytes) {
+  if (bytes <= 0) return 0;
+  return bytes / (device.memory_bandwidth.value() * device.pass(pass).at(bytes));
+}
+
+void blame_pass(const DeviceProfile& device, PassKind pass, double bytes, double seconds,
+                Terms* terms) {
+  if (terms == nullptr || seconds <= 0) return;
+  terms->add({EntryKind::kPass, 0, static_cast<std::int32_t>(pass), 0}, device.pass(pass), bytes,
+             seconds);
+}
+
+// A product whose bytes take longer than its FLOPs is a pass over memory: a stream.
+double item_seconds(const DeviceProfile& device, const Work& w, double flops, double bytes,
+                    Terms* terms) {
+  const double pass = pass_seconds(device, w.pass, bytes);
+  if (flops <= 0 || w.kind == WorkKind::kMemory) {
+    blame_pass(device, w.pass, bytes, pass, terms);
+    return pass;
+  }
+  const EfficiencyCurve& curve = curve_of(device, w.kind);
+  const double size =
+      w.kind == WorkKind::kGroupedGemm ? flops / static_cast<double>(w.groups) : flops;
+  const double product = flops / (device.peak(w.dtype).value() * curve.at(size));
+  if (pass > product) {
+    blame_pass(device, w.pass, bytes, pass, terms);
+    return pass;
+  }
+  if (terms != nullptr) terms->add({entry_of(w.kind), 0, 0, 0}, curve, size, product);
+  return product;
+}
+
 // Ops of one block and kind cost the same unless their size variables differ.
 using MemoKey = std::tuple<std::int32_t, OpKind, std::int32_t>;
 
 }  // namespace
 
 Seconds work_time(const DeviceProfile& device, const std::vector<Work>& work,
-                  const std::vector<std::int64_t>& binding, VarBase vars) {
+                  const std::vector<std::int64_t>& binding, VarBase vars, Terms* terms) {
   double total = 0;
+  double launches = 0;
   for (const Work& w : work) {
     const auto flops = static_cast<double>(w.flops.eval(binding, vars));
     const auto bytes = static_cast<double>(w.bytes.eval(binding, vars));
-    double seconds = 0;
-    if (bytes > 0) {
-      seconds = bytes / (device.memory_bandwidth.value() * device.memory_eff.at(bytes));
-    }
-    if (flops > 0 && w.kind != WorkKind::kMemory) {
-      double fraction = 1;
-      switch (w.kind) {
-        case WorkKind::kGemm:
-          fraction = device.gemm.at(flops);
-          break;
-        case WorkKind::kGroupedGemm:
-          fraction = device.grouped.at(flops / static_cast<double>(w.groups));
-          break;
-        case WorkKind::kAttention:
-          fraction = device.attention.at(flops);
-          break;
-        case WorkKind::kMemory:
-          break;
-      }
-      seconds = std::max(seconds, flops / (device.peak(w.dtype).value() * fraction));
-    }
-    total += seconds + static_cast<double>(w.kernels) * device.launch.value();
+    const double launch = static_cast<double>(w.kernels) * device.launch.value();
+    total += item_seconds(device, w, flops, bytes, terms) + launch;
+    launches += launch;
   }
+  if (terms != nullptr) terms->add({EntryKind::kLaunch, 0, 0, 0}, launches);
   CHECK(std::isfinite(total) && total >= 0, "a cost that is no time");
   return Seconds(total);
 }
 
-Seconds memory_time(const DeviceProfile& device, double bytes, int kernels) {
+Seconds memory_time(const DeviceProfile& device, PassKind pass, double bytes, int kernels,
+                    Terms* terms) {
   const double launch = static_cast<double>(kernels) * device.launch.value();
-  if (bytes <= 0) return Seconds(launch);
-  return Seconds(launch + bytes / (device.memory_bandwidth.value() * device.memory_eff.at(bytes)));
+  const double moved = pass_seconds(device, pass, bytes);
+  if (terms != nullptr) terms->add({EntryKind::kLaunch, 0, 0, 0}, launch);
+  blame_pass(device, pass, bytes, moved, terms);
+  return Seconds(launch + moved);
+}
+
+Seconds copy_time(const DeviceProfile& device, double bytes, Terms* terms) {
+  const double seconds = bytes / device.host_bandwidth.value();
+  if (terms != nullptr) {
+    terms->add({EntryKind::kHostCopy, 0, 0, 0}, seconds);
+    terms->add({EntryKind::kLaunch, 0, 0, 0}, device.launch.value());
+  }
+  return Seconds(seconds) + device.launch;
+}
+
+Seconds op_time(const Cluster& cluster, const Program& program, const Role& role, const Op& op,
+                std::int32_t rank, const std::vector<std::int64_t>& binding, Terms* terms) {
+  if (op.block >= 0) return block_time(cluster, role, op, binding, terms);
+  if (op.lane == Lane::kD2h || op.lane == Lane::kH2d) {
+    return copy_time(cluster.device, bytes_of(role, op.in[0], binding), terms);
+  }
+  if (is_collective(op.kind) && op.lane != Lane::kCompute) {
+    const WireBytes wire = wire_bytes(program, role, op, rank, binding);
+    const Group& group = program.groups[static_cast<std::size_t>(op.group)];
+    if (terms != nullptr) terms->add({EntryKind::kLaunch, 0, 0, 0}, cluster.device.launch.value());
+    return collective_time(cluster, group, op.kind, wire, terms) + cluster.device.launch;
+  }
+  return memory_time(cluster.device, pass_of(op.kind), moved_bytes(role, op, binding), 1, terms);
 }
 
 std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& program,
@@ -115,31 +180,57 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
   durations.reserve(role.ops.size());
   std::map<MemoKey, Nanoseconds> memo;
   for (const Op& op : role.ops) {
-    if (op.block >= 0) {
-      // A block whose sizes depend on routing is priced for its own record.
-      const bool routed = depends_on_routing(role.blocks[static_cast<std::size_t>(op.block)]);
-      const MemoKey key{op.block, op.kind == OpKind::kForwardTape ? OpKind::kForward : op.kind,
-                        routed ? op.vars.route : op.vars.batch};
-      auto found = memo.find(key);
-      if (found == memo.end()) {
-        found = memo.emplace(key, to_nanoseconds(block_time(cluster, role, op, binding))).first;
-      }
-      durations.push_back(found->second);
-    } else if (op.lane == Lane::kD2h || op.lane == Lane::kH2d) {
-      const Seconds copied =
-          Seconds(bytes_of(role, op.in[0], binding) / cluster.device.host_bandwidth.value());
-      durations.push_back(to_nanoseconds(copied + cluster.device.launch));
-    } else if (is_collective(op.kind) && op.lane != Lane::kCompute) {
-      const WireBytes wire = wire_bytes(program, role, op, rank, binding);
-      const Group& group = program.groups[static_cast<std::size_t>(op.group)];
-      durations.push_back(
-          to_nanoseconds(collective_time(cluster, group, op.kind, wire) + cluster.device.launch));
-    } else {
-      durations.push_back(
-          to_nanoseconds(memory_time(cluster.device, moved_bytes(role, op, binding), 1)));
+    const auto price = [&] {
+      return to_nanoseconds(op_time(cluster, program, role, op, rank, binding));
+    };
+    if (op.block < 0) {
+      durations.push_back(price());
+      continue;
     }
+    // A block whose sizes depend on routing is priced for its own record.
+    const bool routed = depends_on_routing(role.blocks[static_cast<std::size_t>(op.block)]);
+    const MemoKey key{op.block, op.kind == OpKind::kForwardTape ? OpKind::kForward : op.kind,
+                      routed ? op.vars.route : op.vars.batch};
+    auto found = memo.find(key);
+    if (found == memo.end()) found = memo.emplace(key, price()).first;
+    durations.push_back(found->second);
   }
   return durations;
+}
+
+RankDurations rank_durations(const Cluster& cluster, const Program& program, const Role& role,
+                             std::int32_t rank, const std::vector<std::int64_t>& binding) {
+  RankDurations out{rank, op_durations(cluster, program, role, rank, binding)};
+  const bool links_shared = std::any_of(cluster.tiers.begin(), cluster.tiers.end(),
+                                        [](const LinkTier& tier) { return tier.shared_by > 0; });
+  if (cluster.cores_per_node == 0 && !links_shared) return out;
+  for (const Op& op : role.ops) {
+    Share share{cluster.cores_per_node > 0 ? 1000 : 0, -1};
+    if (is_collective(op.kind) && op.lane != Lane::kCompute) {
+      const Group& group = program.groups[static_cast<std::size_t>(op.group)];
+      const WireBytes wire = wire_bytes(program, role, op, rank, binding);
+      share = collective_share(cluster, group, op.kind, wire);
+    }
+    out.shares.push_back(share);
+  }
+  return out;
+}
+
+ClockRates clock_rates(const Cluster& cluster, std::int32_t replayed) {
+  ClockRates rates{cluster.compute_slowdown, cluster.link_slowdown};
+  for (const LinkTier& tier : cluster.tiers) {
+    rates.link_ranks.push_back(static_cast<std::int32_t>(tier.shared_by));
+  }
+  if (cluster.cores_per_node == 0) return rates;
+  const std::int64_t share =
+      std::min(cluster.devices_per_node * cluster.nodes_per_machine, cluster.devices);
+  rates.core_ranks = static_cast<std::int32_t>(share);
+  rates.cores = static_cast<double>(cluster.cores_per_node);
+  if (replayed < cluster.devices) {
+    rates.cores *= static_cast<double>(replayed) / static_cast<double>(share);
+    rates.core_ranks = static_cast<std::int32_t>(cluster.devices);
+  }
+  return rates;
 }
 
 }  // namespace orrery::simulator

@@ -4,29 +4,54 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/clock/clock.h"
 #include "core/cluster.h"
 #include "core/program/program.h"
 #include "core/program/work.h"
 #include "core/units.h"
+#include "simulator/cost_terms.h"
 
 namespace orrery::simulator {
+
+// Where `terms` is given, each function below also adds what it sums up to it, entry by entry.
 
 // Sum over the items of max(FLOPs / (peak x eff(shape, dtype)), bytes / (bandwidth x eff(bytes)))
 // plus the launch cost of their kernels.
 Seconds work_time(const DeviceProfile& device, const std::vector<Work>& work,
-                  const std::vector<std::int64_t>& binding, VarBase vars);
+                  const std::vector<std::int64_t>& binding, VarBase vars, Terms* terms = nullptr);
 
 // Moving `bytes` through device memory with `kernels` launches.
-Seconds memory_time(const DeviceProfile& device, double bytes, int kernels);
+Seconds memory_time(const DeviceProfile& device, PassKind pass, double bytes, int kernels,
+                    Terms* terms = nullptr);
+
+// A copy between device and host, its launch included.
+Seconds copy_time(const DeviceProfile& device, double bytes, Terms* terms = nullptr);
 
 // A collective of a group in which a rank sends and receives `wire`, own part excluded:
 // latency x ceil(log2 n) + the slower of what stays inside each tier's domain and what leaves it
 // over that tier's links (network.cpp states the sharing).
-Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire);
+Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire,
+                        Terms* terms = nullptr);
+
+// What it takes of cores and links meanwhile: those of the tier that bounds it.
+Share collective_share(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire);
 
 // Durations of every op of `role` on `rank` under `binding`.
 std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& program,
                                       const Role& role, std::int32_t rank,
                                       const std::vector<std::int64_t>& binding);
+
+// The same for the clock, with what each op asks of the cores where ranks share them.
+RankDurations rank_durations(const Cluster& cluster, const Program& program, const Role& role,
+                             std::int32_t rank, const std::vector<std::int64_t>& binding);
+
+// The clock's rates where `replayed` ranks of the cluster are replayed: fewer than all of them
+// share as many cores fewer.
+ClockRates clock_rates(const Cluster& cluster, std::int32_t replayed);
+
+// One op, with what it rests on.
+Seconds op_time(const Cluster& cluster, const Program& program, const Role& role, const Op& op,
+                std::int32_t rank, const std::vector<std::int64_t>& binding,
+                Terms* terms = nullptr);
 
 }  // namespace orrery::simulator

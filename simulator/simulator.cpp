@@ -145,11 +145,11 @@ Result<Simulation> simulate(const Plan& plan, const Program& program, const Opti
   TRY(const std::vector<RankInput> inputs, inputs_of(plan, program, options));
   std::vector<RankDurations> durations;
   for (const RankInput& input : inputs) {
-    durations.push_back({input.rank, op_durations(plan.cluster, program, *input.role, input.rank,
-                                                  input.binding.values)});
+    durations.push_back(
+        rank_durations(plan.cluster, program, *input.role, input.rank, input.binding.values));
   }
-  const Replay run =
-      replay(program, durations, {plan.cluster.compute_slowdown, plan.cluster.link_slowdown});
+  const auto replayed = static_cast<std::int32_t>(inputs.size());
+  const Replay run = replay(program, durations, clock_rates(plan.cluster, replayed));
   Simulation s;
   s.step = run.end;
   std::vector<std::int64_t> class_peaks(kNumBufferClasses, 0);

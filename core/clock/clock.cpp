@@ -28,6 +28,7 @@ struct Running {
   OpId op = -1;                    // of the first of them
   Lane lane = Lane::kCompute;
   std::int64_t remaining = 0;
+  Share share;  // of each rank
 };
 
 struct Instance {
@@ -41,7 +42,12 @@ class Clock {
       : program_(program),
         ranks_(ranks),
         slow_compute_(slowed_rate(rates.compute_slowdown)),
-        slow_link_(slowed_rate(rates.link_slowdown)) {
+        slow_link_(slowed_rate(rates.link_slowdown)),
+        cores_(static_cast<std::int64_t>(std::llround(rates.cores * kFullRate))),
+        core_ranks_(rates.core_ranks),
+        link_ranks_(rates.link_ranks) {
+    CHECK(rates.cores >= 0 && rates.core_ranks >= 1, "cores that nobody has");
+    links_.resize(link_ranks_.size());
     for (const RankDurations& r : ranks) roles_.push_back(&program.role_of(r.rank));
     prepare();
   }
@@ -76,6 +82,8 @@ class Clock {
     for (std::size_t r = 0; r < n; ++r) {
       const Role& role = *roles_[r];
       CHECK(ranks_[r].durations.size() == role.ops.size(), "one duration an op");
+      CHECK(ranks_[r].shares.empty() || ranks_[r].shares.size() == role.ops.size(),
+            "one share an op");
       result_.times[r].resize(role.ops.size());
       done_[r].assign(role.ops.size(), false);
       for (std::size_t i = 0; i < role.ops.size(); ++i) {
@@ -141,11 +149,79 @@ class Clock {
       result_.times[r][static_cast<std::size_t>(id)].start_ns = now_;
       const std::int64_t ns = ranks_[r].durations[static_cast<std::size_t>(id)].value();
       running.remaining = std::max(running.remaining, ns * kFullRate);
+      if (!ranks_[r].shares.empty()) running.share = ranks_[r].shares[static_cast<std::size_t>(id)];
     }
     running_.push_back(std::move(running));
   }
 
-  std::int64_t rate(const Running& running) const {
+  std::size_t machine_of(std::size_t r) const {
+    return static_cast<std::size_t>(ranks_[r].rank / core_ranks_);
+  }
+
+  static std::int64_t& at(std::vector<std::int64_t>& counts, std::size_t i) {
+    if (i >= counts.size()) counts.resize(i + 1, 0);
+    return counts[i];
+  }
+
+  // Whether transfers part the link that bounds this one.
+  bool parts_link(const Running& running) const {
+    const auto tier = static_cast<std::size_t>(running.share.tier);
+    return running.share.tier >= 0 && tier < link_ranks_.size() && link_ranks_[tier] > 0;
+  }
+
+  std::size_t link_of(const Running& running, std::size_t r) const {
+    return static_cast<std::size_t>(ranks_[r].rank /
+                                    link_ranks_[static_cast<std::size_t>(running.share.tier)]);
+  }
+
+  // Calls `visit(link)` for each link that the members have.
+  template <class Visit>
+  void for_links(const Running& running, Visit visit) const {
+    std::size_t last = static_cast<std::size_t>(-1);
+    for (const std::size_t r : running.ranks) {
+      const std::size_t link = link_of(running, r);
+      if (link != last) visit(link);
+      last = link;
+    }
+  }
+
+  // What the ops that run ask for: of the cores of each machine, of each link.
+  void count_demand() {
+    std::fill(demand_.begin(), demand_.end(), 0);
+    for (auto& tier : links_) std::fill(tier.begin(), tier.end(), 0);
+    for (const Running& running : running_) {
+      if (cores_ > 0) {
+        for (const std::size_t r : running.ranks) at(demand_, machine_of(r)) += running.share.cpu;
+      }
+      if (!parts_link(running)) continue;
+      auto& counts = links_[static_cast<std::size_t>(running.share.tier)];
+      for_links(running, [&](std::size_t link) { ++at(counts, link); });
+    }
+  }
+
+  // Of its rate, what the cores leave an op: all that does not ask for a core, and a fair part of
+  // the rest; then its part of the most asked link.
+  std::int64_t shared(const Running& running, std::int64_t rate) const {
+    if (cores_ > 0 && running.share.cpu > 0) {
+      std::int64_t least = kFullRate;
+      for (const std::size_t r : running.ranks) {
+        const std::int64_t asked = demand_[machine_of(r)];
+        if (asked > cores_) least = std::min(least, cores_ * kFullRate / asked);
+      }
+      rate = rate * (kFullRate - running.share.cpu * (kFullRate - least) / kFullRate) / kFullRate;
+    }
+    if (parts_link(running)) {
+      std::int64_t beside = 1;
+      const auto& counts = links_[static_cast<std::size_t>(running.share.tier)];
+      for_links(running, [&](std::size_t link) { beside = std::max(beside, counts[link]); });
+      rate /= beside;
+    }
+    return std::max<std::int64_t>(1, rate);
+  }
+
+  std::int64_t rate(const Running& running) const { return shared(running, own_rate(running)); }
+
+  std::int64_t own_rate(const Running& running) const {
     constexpr auto compute = static_cast<std::size_t>(Lane::kCompute);
     if (running.lane == Lane::kCompute) {
       const auto& busy = busy_[running.ranks[0]];
@@ -160,6 +236,7 @@ class Clock {
   }
 
   void advance() {
+    count_demand();
     std::int64_t dt = std::numeric_limits<std::int64_t>::max();
     for (const Running& r : running_) {
       const std::int64_t speed = rate(r);
@@ -197,6 +274,11 @@ class Clock {
   const Program& program_;
   const std::vector<RankDurations>& ranks_;
   const std::int64_t slow_compute_, slow_link_;
+  const std::int64_t cores_;  // thousandths
+  const std::int32_t core_ranks_;
+  const std::vector<std::int32_t>& link_ranks_;
+  std::vector<std::int64_t> demand_;              // thousandths of a core, by machine
+  std::vector<std::vector<std::int64_t>> links_;  // transfers, by tier and link
   std::vector<const Role*> roles_;
   std::vector<Queues> queues_;
   std::vector<std::array<std::size_t, kNumLanes>> heads_;

@@ -4,7 +4,10 @@
 // Each lane of a rank is FIFO; an op starts when its dependencies have ended; a collective starts
 // when every replayed member of its group has posted it, and ends for all at once. Compute and
 // communication that run together slow each other: rates are piecewise constant, changed only by
-// starts and ends. Ties are broken by (time, rank, op): the same input gives the same output.
+// starts and ends. Ranks of a CPU share cores: where their ops ask for more than there are, each
+// gets its part (processor sharing, what a fair scheduler comes to); so do transfers over one link.
+// Ties are broken by (time,
+// rank, op): the same input gives the same output.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +18,26 @@
 
 namespace orrery {
 
+// What an op takes of things that ranks share.
+struct Share {
+  std::int32_t cpu = 0;    // thousandths of a core
+  std::int32_t tier = -1;  // of links, whose bandwidth bounds a collective; -1: none
+};
+
 // One rank to replay. Folding replays a representative instead of every rank: collectives then
 // join only the members that are replayed.
 struct RankDurations {
   std::int32_t rank = 0;
   std::vector<Nanoseconds> durations;  // one an op of the rank's role, undisturbed
+  std::vector<Share> shares = {};      // one an op; empty: nothing is shared
 };
 
 struct ClockRates {
   double compute_slowdown = 1;  // of compute while a collective runs on the rank, >= 1
   double link_slowdown = 1;     // of a collective while a member computes, >= 1
+  double cores = 0;             // that each `core_ranks` ranks in a row share; 0: none to share
+  std::int32_t core_ranks = 1;
+  std::vector<std::int32_t> link_ranks = {};  // by tier: ranks in a row with one link; 0: own links
 };
 
 struct OpTimes {

@@ -83,9 +83,34 @@ Work attention_work(const Block& block, const Prim& prim, bool backward) {
   return work;
 }
 
-Work memory_work(DType dtype, SizeExpr bytes, std::int32_t kernels) {
+PassKind pass_of(PrimKind kind) {
+  switch (kind) {
+    case PrimKind::kRmsNorm:
+      return PassKind::kNorm;
+    case PrimKind::kRope:
+      return PassKind::kRope;
+    case PrimKind::kSwiGlu:
+      return PassKind::kActivation;
+    case PrimKind::kTopK:
+    case PrimKind::kTopKReplay:
+    case PrimKind::kSortByExpert:
+    case PrimKind::kSelectSort:
+      return PassKind::kRouting;
+    case PrimKind::kCrossEntropy:
+    case PrimKind::kZLoss:
+    case PrimKind::kBalanceLoss:
+      return PassKind::kLoss;
+    case PrimKind::kAdd:
+      return PassKind::kStream;
+    default:
+      return PassKind::kRows;
+  }
+}
+
+Work memory_work(PrimKind prim, DType dtype, SizeExpr bytes, std::int32_t kernels) {
   Work work;
   work.kind = WorkKind::kMemory;
+  work.pass = pass_of(prim);
   work.dtype = dtype;
   work.bytes = bytes;
   work.kernels = kernels;
@@ -139,19 +164,20 @@ void forward_of(const Block& block, const Prim& prim, std::vector<Work>& out) {
       return;
     case PrimKind::kEmbedding: {  // reads one row of the table for each row written
       const Value& y = value(block, prim.out[0]);
-      out.push_back(memory_work(dtype, sum(y.bytes() * 2, value(block, prim.in[0]).bytes()), 1));
+      out.push_back(
+          memory_work(prim.kind, dtype, sum(y.bytes() * 2, value(block, prim.in[0]).bytes()), 1));
       return;
     }
     case PrimKind::kSelectRows: {  // reads a row for each row written
       const SizeExpr rows = value(block, prim.out[0]).bytes() * 2;
       const SizeExpr all = sum(rows, value(block, prim.in[1]).bytes());
-      out.push_back(memory_work(dtype, all, kernels_of(prim.kind, false)));
+      out.push_back(memory_work(prim.kind, dtype, all, kernels_of(prim.kind, false)));
       return;
     }
     default: {
       const SizeExpr read = total_bytes(block, prim.in, {});
       const SizeExpr all = total_bytes(block, prim.out, read);
-      out.push_back(memory_work(dtype, all, kernels_of(prim.kind, false)));
+      out.push_back(memory_work(prim.kind, dtype, all, kernels_of(prim.kind, false)));
     }
   }
 }
@@ -171,7 +197,7 @@ void backward_of(const Block& block, const Prim& prim, std::vector<Work>& out) {
     case PrimKind::kAdd:  // the gradient passes through
       return;
     case PrimKind::kEmbedding:  // reads and writes the rows of the gradient that it touches
-      out.push_back(memory_work(y.dtype, y.bytes() * 3, 1));
+      out.push_back(memory_work(prim.kind, y.dtype, y.bytes() * 3, 1));
       return;
     default: {
       // Reads the output's gradient and what was saved, writes the inputs' gradients.
@@ -182,12 +208,18 @@ void backward_of(const Block& block, const Prim& prim, std::vector<Work>& out) {
         if (has_grad(value(block, v))) bytes = sum(bytes, value(block, v).bytes());
       }
       bytes = sum(bytes, memory_of(block, prim).saved_extra);
-      out.push_back(memory_work(y.dtype, bytes, kernels_of(prim.kind, true)));
+      out.push_back(memory_work(prim.kind, y.dtype, bytes, kernels_of(prim.kind, true)));
     }
   }
 }
 
 }  // namespace
+
+const char* name_of(PassKind kind) {
+  constexpr const char* kNames[] = {"stream", "norm",    "rope", "activation",
+                                    "rows",   "routing", "loss", "optimizer"};
+  return kNames[static_cast<std::size_t>(kind)];
+}
 
 std::vector<Work> forward_work(const Block& block) {
   std::vector<Work> out;

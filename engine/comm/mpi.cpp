@@ -6,7 +6,9 @@
 // the computing threads (and up to 30 % more CPU); MPI_Test with sleeps of 20 to 50 us took
 // nothing measurable, but as the way to move data it is slower (256 KiB to each of 4: 231 us
 // against 138 us). So the long wait, for the slowest member, is the rendezvous and sleeps; the
-// data then move by blocking calls, when everybody is there.
+// data then move when everybody is there, polled without a pause while they may come through
+// shared memory, and with short sleeps beyond: over a slow link a transfer takes milliseconds, in
+// which the cores belong to those who compute.
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
@@ -18,6 +20,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -54,18 +57,6 @@ bool is_open() {
   MPI_Finalized(&finalized);
   return initialized != 0 && finalized == 0;
 }
-
-// A datatype that is freed when it goes out of scope.
-class Type {
- public:
-  Type() = default;
-  Type(const Type&) = delete;
-  Type& operator=(const Type&) = delete;
-  ~Type() {
-    if (type != MPI_DATATYPE_NULL) MPI_Type_free(&type);
-  }
-  MPI_Datatype type = MPI_DATATYPE_NULL;
-};
 
 constexpr int kDataTag = 1;
 constexpr int kClockTag = 2;
@@ -113,7 +104,7 @@ class MpiChannel final : public CollectiveChannel {
     std::atomic<Clock::rep>& since_;
   };
 
-  Status gather_piece(const void* send, std::byte* recv, std::int64_t bytes, std::int64_t piece);
+  Status finish(std::vector<MPI_Request>& requests);
   Status answer_roll_call();
   Result<std::vector<std::int32_t>> call_the_roll();
 
@@ -125,36 +116,39 @@ class MpiChannel final : public CollectiveChannel {
   bool given_up_ = false;
 };
 
-// Gathers `piece` bytes of each member; they land `bytes` apart.
-Status MpiChannel::gather_piece(const void* send, std::byte* recv, std::int64_t bytes,
-                                std::int64_t piece) {
-  const int count = static_cast<int>(piece);
-  if (piece == bytes) {
-    TRY_MPI(MPI_Allgather(send, count, MPI_BYTE, recv, count, MPI_BYTE, comm_), membership().name);
-    return Ok{};
-  }
-  Type contiguous;
-  Type spaced;
-  TRY_MPI(MPI_Type_contiguous(count, MPI_BYTE, &contiguous.type), membership().name);
-  TRY_MPI(MPI_Type_create_resized(contiguous.type, 0, static_cast<MPI_Aint>(bytes), &spaced.type),
-          membership().name);
-  TRY_MPI(MPI_Type_commit(&spaced.type), membership().name);
-  TRY_MPI(MPI_Allgather(send, count, MPI_BYTE, recv, 1, spaced.type, comm_), membership().name);
-  return Ok{};
-}
-
+// As pairwise messages too: what each member sends where is known then, which of MPI's own
+// algorithms is not, and it was no slower (benchmarks/README.md).
 Result<Traffic> MpiChannel::gather(const std::byte* send, std::byte* recv, std::int64_t bytes,
                                    bool in_place) {
-  const Moving moving(*this);
-  Traffic traffic;
-  for (std::int64_t start = 0; start < bytes; start += tuning().largest_message) {
-    const std::int64_t piece = std::min(tuning().largest_message, bytes - start);
-    TRY_OK(gather_piece(in_place ? MPI_IN_PLACE : static_cast<const void*>(send + start),
-                        recv + start, bytes, piece));
-    traffic.bytes_sent += (size() - 1) * piece;
-    traffic.bytes_received += (size() - 1) * piece;
+  const std::byte* own = recv + index() * bytes;
+  if (!in_place) std::memcpy(recv + index() * bytes, send, static_cast<std::size_t>(bytes));
+  Parts from;
+  Parts to;
+  for (std::int32_t peer = 0; peer < size(); ++peer) {
+    from.offsets.push_back(0);
+    from.bytes.push_back(peer == index() ? 0 : bytes);
+    to.offsets.push_back(peer * bytes);
+    to.bytes.push_back(peer == index() ? 0 : bytes);
   }
-  return traffic;
+  return exchange(own, from, recv, to);
+}
+
+// Polls with yields for as long as a transfer through shared memory takes, then with sleeps.
+Status MpiChannel::finish(std::vector<MPI_Request>& requests) {
+  constexpr auto kSpin = std::chrono::microseconds(500);
+  constexpr auto kPause = std::chrono::microseconds(100);
+  const auto count = static_cast<int>(requests.size());
+  const auto start = Clock::now();
+  while (true) {
+    int done = 0;
+    TRY_MPI(MPI_Testall(count, requests.data(), &done, MPI_STATUSES_IGNORE), membership().name);
+    if (done != 0) return Ok{};
+    if (Clock::now() - start < kSpin) {
+      sched_yield();
+    } else {
+      std::this_thread::sleep_for(kPause);
+    }
+  }
 }
 
 // Posts a message a peer (several beyond the size MPI can count) and nothing where both sides know
@@ -190,8 +184,7 @@ Result<Traffic> MpiChannel::exchange(const std::byte* send, const Parts& send_pa
       start += piece;
     }
   }
-  TRY_MPI(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
-          membership().name);
+  TRY_OK(finish(requests));
   return traffic;
 }
 

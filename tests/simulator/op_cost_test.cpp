@@ -57,8 +57,8 @@ TEST(OpCost, ItemsAddUpAndEveryKernelIsLaunched) {
   EXPECT_NEAR(us(d, {work_of(WorkKind::kMemory, 0, 5'000'000, 3),
                      work_of(WorkKind::kGemm, 50'000'000, 0, 2)}),
               100 + 3 + 100 + 2, 1e-6);
-  EXPECT_NEAR(memory_time(d, 5e6, 2).value() * 1e6, 102, 1e-6);
-  EXPECT_NEAR(memory_time(d, 0, 2).value() * 1e6, 2, 1e-9);
+  EXPECT_NEAR(memory_time(d, PassKind::kStream, 5e6, 2).value() * 1e6, 102, 1e-6);
+  EXPECT_NEAR(memory_time(d, PassKind::kStream, 0, 2).value() * 1e6, 2, 1e-9);
 }
 
 TEST(OpCost, EachDtypeHasItsPeak) {
