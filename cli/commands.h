@@ -9,6 +9,7 @@ const Command& plan_command();
 const Command& simulate_command();
 const Command& train_command();
 const Command& compare_command();
+const Command& calibrate_command();
 const Command& analyze_command();
 const Command& export_command();
 const Command& explain_command();

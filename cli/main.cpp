@@ -16,9 +16,9 @@ constexpr const char* kVersion = ORRERY_VERSION;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> rows = {
-      &plan_command(),    &simulate_command(), &train_command(),   &compare_command(),
-      &analyze_command(), &export_command(),   &explain_command(), &list_command(),
-      &check_command(),   &doctor_command(),
+      &plan_command(),      &simulate_command(), &train_command(),  &compare_command(),
+      &calibrate_command(), &analyze_command(),  &export_command(), &explain_command(),
+      &list_command(),      &check_command(),    &doctor_command(),
   };
   return rows;
 }

@@ -16,10 +16,11 @@ namespace {
 
 constexpr std::int64_t kMaxDevices = 1 << 20;
 constexpr double kMaxBytes = 9007199254740992.0;  // 2^53: exact as a double
+constexpr double kMostBurst = 1000;  // what a shaped link lets through at once may be that fast
 constexpr double kDefaultHostBandwidth = 25e9;
 
-// Points [[size, fraction], ...]: sizes grow, fractions are in (0, 1].
-EfficiencyCurve read_curve(ObjectReader& reader, const char* key) {
+// Points [[size, fraction], ...]: sizes grow, fractions are in (0, most].
+EfficiencyCurve read_curve(ObjectReader& reader, const char* key, double most = 1) {
   EfficiencyCurve curve;
   const Json* points = reader.array(key);
   if (points == nullptr) return curve;
@@ -36,7 +37,9 @@ EfficiencyCurve read_curve(ObjectReader& reader, const char* key) {
     if (size <= 0 || (!curve.size.empty() && size <= curve.size.back())) {
       reader.note(key, "sizes must be positive and grow from point to point");
     }
-    if (fraction <= 0 || fraction > 1) reader.note(key, "a fraction is not in (0, 1]");
+    if (fraction <= 0 || fraction > most) {
+      reader.note(key, "a fraction is not in (0, " + std::to_string(std::llround(most)) + "]");
+    }
     curve.size.push_back(size);
     curve.fraction.push_back(fraction);
   }
@@ -56,8 +59,8 @@ Bytes bytes_of(double value) {
 }
 
 // Where the key is there.
-EfficiencyCurve read_curve_or_none(ObjectReader& reader, const char* key) {
-  return reader.has(key) ? read_curve(reader, key) : EfficiencyCurve{};
+EfficiencyCurve read_curve_or_none(ObjectReader& reader, const char* key, double most = 1) {
+  return reader.has(key) ? read_curve(reader, key, most) : EfficiencyCurve{};
 }
 
 DeviceProfile read_device(const Json& json, const std::string& place,
@@ -131,7 +134,8 @@ LinkTier read_tier(ObjectReader& one, std::vector<Problem>& problems) {
   if (curves != nullptr) {
     ObjectReader inner(*curves, one.place() + "/efficiency", problems);
     for (std::size_t k = 0; k < kNumTransferKinds; ++k) {
-      tier.efficiency[k] = read_curve_or_none(inner, name_of(static_cast<TransferKind>(k)));
+      tier.efficiency[k] =
+          read_curve_or_none(inner, name_of(static_cast<TransferKind>(k)), kMostBurst);
     }
     inner.finish();
   }
@@ -328,7 +332,7 @@ Result<Cluster> cluster_from_json(const Json& json, const std::string& place,
   if (reader.has("collectives") && reader.choice("collectives", {"tiers", "pairs"}) == "pairs") {
     cluster.collectives = CollectiveAlgorithm::kPairs;
   }
-  reader.ignore("source");
+  for (const char* about : {"source", "calibration"}) reader.ignore(about);
   reader.finish();
   if (!problems.empty()) return Error{ErrorCode::kInvalid, problems};
   cluster.sha256 = sha256_hex(to_json(cluster).dump(-1));

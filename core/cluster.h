@@ -67,7 +67,8 @@ struct LinkTier {
   // the link, and transfers beside each other part it. 0: every device has its own, and what runs
   // beside is not priced.
   std::int64_t shared_by = 0;
-  // Fraction of the bandwidth against the bytes that a rank moves over this tier; empty: 1.
+  // Fraction of the bandwidth against the bytes that a rank (of shared links: all that share it)
+  // moves over this tier; empty: 1. More than 1 where bursts pass a shaped link faster.
   std::array<EfficiencyCurve, kNumTransferKinds> efficiency = {};
   bool operator==(const LinkTier&) const = default;
 };

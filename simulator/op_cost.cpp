@@ -222,6 +222,7 @@ ClockRates clock_rates(const Cluster& cluster, std::int32_t replayed) {
     rates.link_ranks.push_back(static_cast<std::int32_t>(tier.shared_by));
   }
   if (cluster.cores_per_node == 0) return rates;
+  rates.computes_on_host = true;
   const std::int64_t share =
       std::min(cluster.devices_per_node * cluster.nodes_per_machine, cluster.devices);
   rates.core_ranks = static_cast<std::int32_t>(share);

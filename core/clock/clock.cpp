@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/check.h"
+#include "core/clock/issue.h"
 
 namespace orrery {
 namespace {
@@ -44,6 +45,7 @@ class Clock {
         slow_compute_(slowed_rate(rates.compute_slowdown)),
         slow_link_(slowed_rate(rates.link_slowdown)),
         cores_(static_cast<std::int64_t>(std::llround(rates.cores * kFullRate))),
+        on_host_(rates.computes_on_host),
         core_ranks_(rates.core_ranks),
         link_ranks_(rates.link_ranks) {
     CHECK(rates.cores >= 0 && rates.core_ranks >= 1, "cores that nobody has");
@@ -79,8 +81,10 @@ class Clock {
     heads_.assign(n, {});
     busy_.assign(n, {});
     waiting_.assign(n, {});
+    issued_.assign(n, 0);
     for (std::size_t r = 0; r < n; ++r) {
       const Role& role = *roles_[r];
+      if (on_host_) host_waits_.push_back(host_waits(role));
       CHECK(ranks_[r].durations.size() == role.ops.size(), "one duration an op");
       CHECK(ranks_[r].shares.empty() || ranks_[r].shares.size() == role.ops.size(),
             "one share an op");
@@ -109,16 +113,30 @@ class Clock {
                        [&](OpId dep) { return done_[r][static_cast<std::size_t>(dep)]; });
   }
 
+  // Lets the host of a rank go on: up to a compute op that has not ended, or a wait.
+  void issue(std::size_t r) {
+    const std::vector<Op>& ops = roles_[r]->ops;
+    std::size_t& next = issued_[r];
+    while (next < ops.size()) {
+      if (next > 0 && ops[next - 1].lane == Lane::kCompute && !done_[r][next - 1]) return;
+      const OpId awaited = host_waits_[r][next];
+      if (awaited >= 0 && !done_[r][static_cast<std::size_t>(awaited)]) return;
+      ++next;
+    }
+  }
+
   // Starts every op that can start; only ranks in dirty_ can have gained one.
   void start_ready() {
     for (std::size_t d = 0; d < dirty_.size(); ++d) {
       const std::size_t r = dirty_[d];
+      if (on_host_) issue(r);
       for (std::size_t lane = 0; lane < kNumLanes; ++lane) {
         if (busy_[r][lane] || waiting_[r][lane] || heads_[r][lane] >= queues_[r][lane].size()) {
           continue;
         }
         const OpId id = queues_[r][lane][heads_[r][lane]];
         const Op& op = roles_[r]->ops[static_cast<std::size_t>(id)];
+        if (on_host_ && static_cast<std::size_t>(id) >= issued_[r]) continue;
         if (!ready(r, op)) continue;
         result_.times[r][static_cast<std::size_t>(id)].posted_ns = now_;
         if (!is_network(op.lane)) {
@@ -275,6 +293,9 @@ class Clock {
   const std::vector<RankDurations>& ranks_;
   const std::int64_t slow_compute_, slow_link_;
   const std::int64_t cores_;  // thousandths
+  const bool on_host_;
+  std::vector<std::size_t> issued_;  // ops that the host of each rank has issued
+  std::vector<std::vector<OpId>> host_waits_;
   const std::int32_t core_ranks_;
   const std::vector<std::int32_t>& link_ranks_;
   std::vector<std::int64_t> demand_;              // thousandths of a core, by machine

@@ -35,7 +35,10 @@ struct RankDurations {
 struct ClockRates {
   double compute_slowdown = 1;  // of compute while a collective runs on the rank, >= 1
   double link_slowdown = 1;     // of a collective while a member computes, >= 1
-  double cores = 0;             // that each `core_ranks` ranks in a row share; 0: none to share
+  // The host computes: while a compute op runs, no later op is issued, and before an op whose sizes
+  // it must know it waits (issue.h). Else the host is always ahead.
+  bool computes_on_host = false;
+  double cores = 0;  // that each `core_ranks` ranks in a row share; 0: none to share
   std::int32_t core_ranks = 1;
   std::vector<std::int32_t> link_ranks = {};  // by tier: ranks in a row with one link; 0: own links
 };

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -52,7 +51,11 @@ Totals totals_of(const Block& block, std::int64_t pairs) {
 class Probe {
  public:
   explicit Probe(Communicator& communicator)
-      : communicator_(communicator), lane_(communicator.channel(Lane::kFsdp, 0)) {}
+      : communicator_(communicator),
+        lane_(communicator.channel(Lane::kFsdp, 0)),
+        computing_(std::min<int>(communicator.world(),
+                                 static_cast<int>(std::thread::hardware_concurrency()))),
+        active_(communicator.rank() < computing_) {}
 
   Cluster run() {
     measure_launch();
@@ -60,7 +63,6 @@ class Probe {
     measure_attention();
     measure_memory();
     measure_links();
-    measure_slowdown();
     return describe();
   }
 
@@ -71,6 +73,11 @@ class Probe {
     if (!sum.ok()) mpi_abort(sum.error());
     return value / communicator_.world();
   }
+  // The mean over the ranks that compute. More than there are cores would take turns: then the
+  // clock shares the cores between them (core/clock), and the profile has a core's own speed.
+  double mean_active(double value) {
+    return mean(active_ ? value : 0) * communicator_.world() / computing_;
+  }
   // A rank that fails ends all of them: the others wait for it.
   void together() {
     const Status met = lane_.rendezvous(++meetings_);
@@ -79,18 +86,28 @@ class Probe {
 
   // Seconds of forward and backward together beyond the launch of their kernels.
   double seconds_of(const Block& block, const Totals& totals) {
-    const BlockTime time = time_block(block, kBudget, [this] { together(); });
-    together();  // waits asleep: a blocking collective would disturb ranks that still measure
-    spread_ = std::max(spread_, std::min(1.0, mean(time.spread)));
-    const double all = mean(time.forward_s + time.backward_s);
+    const BlockTime time = timed(block);
+    spread_ = std::max(spread_, std::min(1.0, mean_active(time.spread)));
+    const double all = mean_active(time.forward_s + time.backward_s);
     return std::max(0.2 * all, all - totals.kernels * launch_);
   }
 
+  BlockTime timed(const Block& block) {
+    BlockTime time;
+    if (active_) {
+      time = time_block(block, kBudget, [this] { together(); });
+    } else {
+      together();
+    }
+    together();  // waits asleep: a blocking collective would disturb ranks that still measure
+    return time;
+  }
+
   void measure_launch() {
-    const Block block = elementwise_block(1, 32);
+    const Block block = pass_block(PassKind::kNorm, 1, 32);
     const Totals totals = totals_of(block, 0);
-    const BlockTime time = time_block(block, kBudget, [this] { together(); });
-    launch_ = mean(time.forward_s + time.backward_s) / totals.kernels;
+    const BlockTime time = timed(block);
+    launch_ = mean_active(time.forward_s + time.backward_s) / totals.kernels;
   }
 
   void measure_products() {
@@ -130,12 +147,15 @@ class Probe {
   }
 
   void measure_memory() {
-    for (const std::int64_t rows : {16, 128, 1024, 4096}) {
-      const Block block = elementwise_block(rows, 256);
-      const Totals totals = totals_of(block, 0);
-      const double rate = totals.bytes / seconds_of(block, totals);
-      rates_["memory"][totals.bytes / totals.items] = rate;
-      bandwidth_ = std::max(bandwidth_, rate);
+    for (const PassKind kind :
+         {PassKind::kStream, PassKind::kNorm, PassKind::kRope, PassKind::kActivation}) {
+      for (const std::int64_t rows : {16, 128, 1024, 4096}) {
+        const Block block = pass_block(kind, rows, 256);
+        const Totals totals = totals_of(block, 0);
+        const double rate = totals.bytes / seconds_of(block, totals);
+        rates_[name_of(kind)][totals.bytes / totals.items] = rate;
+        bandwidth_ = std::max(bandwidth_, rate);
+      }
     }
   }
 
@@ -170,33 +190,6 @@ class Probe {
         static_cast<double>(kLarge) * (world - 1) / std::max(large - small, 0.1 * large);
   }
 
-  // A collective and a product alone and beside each other.
-  void measure_slowdown() {
-    if (communicator_.world() == 1) return;
-    const Block block = linear_block(512, 512, 512, DType::kFloat32);
-    const auto compute = [&] { return time_block(block, 0.3, [] {}).forward_s; };
-    together();
-    const double alone = mean(compute());
-    const double quiet = all_gather_seconds(1 << 20, 0.3);
-    double beside = 0, busy = 0;
-    std::atomic<bool> done{false};
-    together();
-    std::thread worker([&] {
-      // This thread computes while the calling one communicates.
-      std::vector<double> times;
-      do {
-        times.push_back(time_block(block, 0.05, [] {}).forward_s);
-      } while (!done.load());
-      std::sort(times.begin(), times.end());
-      beside = times[times.size() / 2];
-    });
-    busy = all_gather_seconds(1 << 20, 0.6);
-    done = true;
-    worker.join();
-    compute_slowdown_ = std::clamp(mean(beside) / alone, 1.0, 10.0);
-    link_slowdown_ = std::clamp(busy / quiet, 1.0, 10.0);
-  }
-
   EfficiencyCurve curve(const std::string& name, double peak) const {
     EfficiencyCurve c;
     for (const auto& [size, rate] : rates_.at(name)) {
@@ -228,20 +221,26 @@ class Probe {
     d.gemm = curve("gemm", peak_fp32_);
     d.grouped = curve("grouped", peak_fp32_);
     d.attention = curve("attention", peak_fp32_);
-    d.memory_eff = curve("memory", bandwidth_);
+    d.memory_eff = curve(name_of(PassKind::kStream), bandwidth_);
+    for (const PassKind kind :
+         {PassKind::kStream, PassKind::kNorm, PassKind::kRope, PassKind::kActivation}) {
+      d.passes[static_cast<std::size_t>(kind)] = curve(name_of(kind), bandwidth_);
+    }
     cluster.tiers = {{"shm", world, BytesPerSecond(link_bandwidth_), Seconds(latency_)}};
-    cluster.compute_slowdown = compute_slowdown_;
-    cluster.link_slowdown = link_slowdown_;
+    cluster.tiers[0].cpu = 1;  // copies are made by the cores
+    cluster.collectives = CollectiveAlgorithm::kPairs;
     cluster.uncertainty = std::clamp(spread_, 0.1, 1.0);
     return cluster;
   }
 
   Communicator& communicator_;
   Channel& lane_;
+  const int computing_;
+  const bool active_;
   std::uint64_t meetings_ = 0;
   std::map<std::string, std::map<double, double>> rates_;  // by class and size
   double launch_ = 0, peak_fp32_ = 0, peak_bf16_ = 0, peak_fp64_ = 0, bandwidth_ = 0;
-  double latency_ = 1e-6, link_bandwidth_ = 1e9, compute_slowdown_ = 1, link_slowdown_ = 1;
+  double latency_ = 1e-6, link_bandwidth_ = 1e9;
   double spread_ = 0;  // of repeated forwards: what no prediction can be nearer than
 };
 

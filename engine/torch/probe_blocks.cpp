@@ -6,8 +6,8 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "engine/torch/executor.h"
@@ -37,10 +37,9 @@ Prim& prim(Block& b, PrimKind kind, std::vector<ValueId> in, std::vector<ValueId
   return b.prims.back();
 }
 
-double mean(const std::vector<double>& v, std::size_t begin, std::size_t end) {
-  return std::accumulate(v.begin() + static_cast<std::ptrdiff_t>(begin),
-                         v.begin() + static_cast<std::ptrdiff_t>(end), 0.0) /
-         static_cast<double>(end - begin);
+double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
 }
 
 }  // namespace
@@ -91,28 +90,40 @@ Block attention_probe_block(std::int64_t sequences, std::int64_t tokens, std::in
   return b;
 }
 
-Block elementwise_block(std::int64_t rows, std::int64_t cols) {
+Block pass_block(PassKind kind, std::int64_t rows, std::int64_t cols) {
   Block b;
-  b.name = "elementwise";
+  b.name = name_of(kind);
   constexpr std::int64_t kHead = 32;
   const ValueId x = input(b, "x", rows, cols, DType::kFloat32);
-  const auto value = [&](const char* name) {
-    return b.add(name, rows_of(rows), cols, DType::kFloat32);
-  };
-  const ValueId normed = value("normed"), turned = value("turned"), gated = value("gated");
-  const ValueId sum = value("sum");
-  const std::int32_t w = b.param("w", {cols}, DType::kFloat32);
-  Prim& norm = prim(b, PrimKind::kRmsNorm, {x}, {normed});
-  norm.param = w;
-  norm.head_dim = cols;
-  norm.scalar = 1e-6;
-  Prim& rope = prim(b, PrimKind::kRope, {normed}, {turned});
-  rope.heads = cols / kHead;
-  rope.head_dim = kHead;
-  rope.scalar = 1e4;
-  prim(b, PrimKind::kSwiGlu, {normed, turned}, {gated});
-  prim(b, PrimKind::kAdd, {x, gated}, {sum});
-  b.outputs = {sum};
+  const bool two = kind == PassKind::kActivation || kind == PassKind::kStream;
+  const ValueId z = two ? input(b, "z", rows, cols, DType::kFloat32) : x;
+  const ValueId y = b.add("y", rows_of(rows), cols, DType::kFloat32);
+  switch (kind) {
+    case PassKind::kNorm: {
+      const std::int32_t w = b.param("w", {cols}, DType::kFloat32);
+      Prim& norm = prim(b, PrimKind::kRmsNorm, {x}, {y});
+      norm.param = w;
+      norm.head_dim = cols;
+      norm.scalar = 1e-6;
+      break;
+    }
+    case PassKind::kRope: {
+      Prim& rope = prim(b, PrimKind::kRope, {x}, {y});
+      rope.heads = cols / kHead;
+      rope.head_dim = kHead;
+      rope.scalar = 1e4;
+      break;
+    }
+    case PassKind::kActivation:
+      prim(b, PrimKind::kSwiGlu, {x, z}, {y});
+      break;
+    case PassKind::kStream:
+      prim(b, PrimKind::kAdd, {x, z}, {y});
+      break;
+    default:
+      CHECK(false, std::string("no probe of ") + name_of(kind));
+  }
+  b.outputs = {y};
   b.finish();
   return b;
 }
@@ -173,10 +184,11 @@ BlockTime time_block(const Block& block, double budget_s, const std::function<vo
     backward.push_back(static_cast<double>(t2 - t1) * 1e-9);
   }
   BlockTime time;
-  const std::size_t n = forward.size();
-  time.forward_s = mean(forward, 0, n);
-  time.backward_s = mean(backward, 0, n);
-  time.spread = std::abs(mean(forward, 0, n / 2) - mean(forward, n / 2, n)) / time.forward_s;
+  const auto half = forward.begin() + static_cast<std::ptrdiff_t>(forward.size() / 2);
+  time.forward_s = median(forward);
+  time.backward_s = median(backward);
+  time.spread =
+      std::abs(median({forward.begin(), half}) - median({half, forward.end()})) / time.forward_s;
   return time;
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "core/program/block.h"
+#include "core/program/work.h"
 #include "core/result.h"  // before any header of libtorch: CHECK
 
 namespace orrery::engine {
@@ -14,11 +15,10 @@ Block linear_block(std::int64_t m, std::int64_t n, std::int64_t k, DType dtype);
 Block grouped_block(std::int64_t experts, std::int64_t rows, std::int64_t n, std::int64_t k);
 Block attention_probe_block(std::int64_t sequences, std::int64_t tokens, std::int64_t heads,
                             std::int64_t kv_heads, std::int64_t head_dim);
-// RMS norm, rotary embedding, SwiGLU and a sum: what moves bytes in a layer.
-Block elementwise_block(std::int64_t rows, std::int64_t cols);
+// One pass over memory of the kind: norm, rope, activation or stream (a sum).
+Block pass_block(PassKind kind, std::int64_t rows, std::int64_t cols);
 
-// Means over the whole window: ranks that share a core take turns in slices longer than most ops,
-// so a median would show a core of one's own.
+// Medians over the window: what one core does that nothing takes away.
 struct BlockTime {
   double forward_s = 0, backward_s = 0;
   double spread = 0;  // of the two halves of the window: |a - b| / mean
