@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "simulator/simulator.h"
+
 namespace orrery::planner {
 namespace {
 
@@ -114,6 +116,37 @@ double relaxed_bound(Costs& costs, const Layout& layout, const Choice& choice,
                     tail);
 }
 
+// Ranks that share too few cores: nothing computes faster than all of them together. Where all are
+// replayed; of routed rows each member has its own.
+double core_bound(Costs& costs, const Layout& layout, const Choice& choice,
+                  const CandidateCosts& p) {
+  const Cluster& cluster = costs.cluster();
+  if (cluster.cores_per_node == 0 || cluster.devices > simulator::kMaxUnfolded) return 0;
+  const std::int64_t sharing =
+      std::min(cluster.devices_per_node * cluster.nodes_per_machine, cluster.devices);
+  if (sharing <= cluster.cores_per_node) return 0;
+  const Model& model = costs.model();
+  const BlockCosts& b = *p.block;
+  const Again again(choice.policy);
+  const LayerCounts all = layers_below(costs, model.layers), ffn = layers_below(costs, again.ffn);
+  const auto passes = static_cast<double>(layout.accumulation);
+  const double batches = passes * static_cast<double>(choice.chunks.domino);
+  const UnitSums& units = costs.unit_sums(layout, choice);
+  const Compute own = compute_of(costs, choice, b);
+  double work = b.load + batches * (own.once + own.again) + passes * units.compute + units.norm +
+                units.update + p.bias;
+  if (model.is_moe()) {
+    const RankCosts& ranks = costs.rank_costs(layout, choice.chunks);
+    double routed = 0;
+    for (const RankCosts::Member& m : ranks.members) {
+      routed += m.all + m.again_before[static_cast<std::size_t>(again.experts)];
+    }
+    work += routed / static_cast<double>(ranks.members.size()) +
+            batches * (all.moe * (b.shared_fwd + b.shared_bwd) + ffn.moe * b.shared_fwd);
+  }
+  return work * static_cast<double>(sharing) / static_cast<double>(cluster.cores_per_node);
+}
+
 }  // namespace
 
 bool exposes_exchanges(const Layout& layout, const Choice& choice) {
@@ -127,7 +160,10 @@ bool exposes_exchanges(const Layout& layout, const Choice& choice) {
 
 double bound(Costs& costs, const Layout& layout, const Choice& choice,
              const CandidateCosts& prices) {
-  if (!exposes_exchanges(layout, choice)) return relaxed_bound(costs, layout, choice, prices);
+  const double cores = std::floor(core_bound(costs, layout, choice, prices));
+  if (!exposes_exchanges(layout, choice)) {
+    return std::max(cores, relaxed_bound(costs, layout, choice, prices));
+  }
   const Cluster& cluster = costs.cluster();
   const double slow = std::max(cluster.compute_slowdown, cluster.link_slowdown) - 1;
   const double slowed =
@@ -139,7 +175,7 @@ double bound(Costs& costs, const Layout& layout, const Choice& choice,
   if (prices.block->shared_fwd > 0) {
     least = std::max(least, relaxed_bound(costs, layout, choice, prices));
   }
-  return least;
+  return std::max(cores, least);
 }
 
 double recompute_time(const Costs& costs, const Layout& layout, const Choice& choice,

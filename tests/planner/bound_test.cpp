@@ -52,8 +52,23 @@ Plan varied(Plan plan, std::uint64_t seed) {
     t.latency = Seconds(scale(t.latency.value()));
   }
   plan.cluster.device.host_bandwidth = BytesPerSecond(scale(1e10));
+  if (draw.coin()) {  // ranks that share cores and links, and send by pairs
+    plan.cluster.cores_per_node = draw.between(1, plan.cluster.devices_per_node);
+    plan.cluster.collectives = CollectiveAlgorithm::kPairs;
+    for (LinkTier& t : plan.cluster.tiers) {
+      t.cpu = 0.25 * static_cast<double>(draw.between(0, 4));
+      if (draw.coin()) t.shared_by = plan.cluster.devices_per_node;
+    }
+  }
   seal(plan);
   return plan;
+}
+
+// Cores or links.
+bool shares(const Cluster& cluster) {
+  return cluster.cores_per_node > 0 ||
+         std::any_of(cluster.tiers.begin(), cluster.tiers.end(),
+                     [](const LinkTier& t) { return t.shared_by > 0; });
 }
 
 Plan varied_plan(std::uint64_t seed) {
@@ -92,7 +107,10 @@ TEST(Bound, NeverAboveTheReplay) {
                              describe(c.plan.layout, c.plan.chunks, c.plan.policy);
     ASSERT_LE(tight, step) << what;
     ASSERT_LE(quick_bound(c.costs, c.plan.layout, c.choice, c.prices), step) << what;
-    ASSERT_GT(tight, 0.5 * step) << what;  // and it is worth its name
+    // And it is worth its name, where nothing that ranks share parts them further.
+    if (!shares(c.plan.cluster)) {
+      ASSERT_GT(tight, 0.5 * step) << what;
+    }
     closest = std::max(closest, tight / step);
   }
   EXPECT_GT(closest, 0.99);
@@ -107,7 +125,7 @@ TEST(Bound, NeverAboveTheReplayOfSharedSequencesAndTheHost) {
     const double tight = bound(c.costs, c.plan.layout, c.choice, c.prices);
     ASSERT_LE(tight, step) << c.name(seed);
     ASSERT_LE(quick_bound(c.costs, c.plan.layout, c.choice, c.prices), step) << c.name(seed);
-    if (c.choice.policy.swap_layers == 0) {
+    if (c.choice.policy.swap_layers == 0 && !shares(c.plan.cluster)) {
       ASSERT_GT(tight, 0.5 * step) << c.name(seed);
     }
     closest = std::max(closest, tight / step);
@@ -132,6 +150,8 @@ TEST(Bound, IsTheCriticalPathWithoutSlowdowns) {
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     Plan plan = varied_plan(seed);
     plan.cluster.compute_slowdown = plan.cluster.link_slowdown = 1;
+    plan.cluster.cores_per_node = 0;
+    for (LinkTier& t : plan.cluster.tiers) t.shared_by = 0;
     seal(plan);
     const Case c(plan);
     const double step = static_cast<double>(c.simulate().step.value());

@@ -92,6 +92,10 @@ Request random_request(std::uint64_t seed) {
   for (LinkTier& t : r.cluster.tiers) t.bandwidth = BytesPerSecond(scale(t.bandwidth.value()));
   r.cluster.compute_slowdown = 1 + 0.1 * static_cast<double>(draw.between(0, 4));
   r.cluster.link_slowdown = 1 + 0.1 * static_cast<double>(draw.between(0, 4));
+  if (draw.coin()) {  // ranks that share cores
+    r.cluster.cores_per_node = draw.between(1, r.cluster.devices_per_node);
+    r.cluster.tiers.back().cpu = 0.5;
+  }
   return r;
 }
 
