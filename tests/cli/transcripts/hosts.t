@@ -10,10 +10,10 @@ $ orrery train plan.json --data data
 
 # The line as it is started: the words of the file in all three forms; a host that is not needed.
 $ printf '# the two of rack 1\na:2\n\n  b  slots=2 # fast\nc\n' > hosts; PATH=$PWD/bin:$PATH ORRERY_ENGINE=$PWD/bin/engine orrery train plan.json --data data --hosts hosts --dry-run 2>/dev/null | sed "s|$PWD|HERE|g"
-> OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 HERE/bin/mpirun --allow-run-as-root --bind-to none --mca mpi_yield_when_idle 1 --map-by slot --wdir HERE -x OMP_NUM_THREADS -x OMP_WAIT_POLICY -x OPENBLAS_NUM_THREADS --host a:2,b:2 -np 4 HERE/bin/engine run plan.json --data data --out run.db --steps 20 --seed 0 --predicted-ns ...
+> OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 HERE/bin/mpirun --allow-run-as-root --bind-to none --mca mpi_yield_when_idle 1 --map-by slot --mca btl_tcp_flags send,inplace,need-ack,need-csum,hetero-rdma --wdir HERE -x OMP_NUM_THREADS -x OMP_WAIT_POLICY -x OPENBLAS_NUM_THREADS --host a:2,b:2 -np 4 HERE/bin/engine run plan.json --data data --out run.db --steps 20 --seed 0 --predicted-ns ...
 
 $ printf 'c\nd\n' > two; PATH=$PWD/bin:$PATH orrery train plan.json --data data --hosts two --remote-shell "reach -p 22" --interface ib0 --dry-run 2>/dev/null | grep -o -e '--map-by.*--wdir' -e '--host [^ ]*'
-> --map-by slot --mca plm rsh --mca plm_rsh_agent 'reach -p 22' --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include ib0 --mca oob_tcp_if_include ib0 --wdir
+> --map-by slot --mca btl_tcp_flags send,inplace,need-ack,need-csum,hetero-rdma --mca plm rsh --mca plm_rsh_agent 'reach -p 22' --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include ib0 --mca oob_tcp_if_include ib0 --wdir
 > --host c:2,d:2
 
 # The environment stands for the options, and the options win.
@@ -71,7 +71,7 @@ $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local -o
 
 # In a Slurm job mpirun asks Slurm for the hosts.
 $ export SLURM_JOB_ID=7 SLURM_JOB_NODELIST='n[1-2]' SLURM_TASKS_PER_NODE='2(x2)'; PATH=$PWD/bin:$PATH orrery train plan.json --data data --dry-run 2>/dev/null | grep -o -e 'mpirun.*-np 4' | sed "s|$PWD|HERE|g"
-> mpirun --allow-run-as-root --bind-to none --mca mpi_yield_when_idle 1 --map-by slot --wdir HERE -x OMP_NUM_THREADS -x OMP_WAIT_POLICY -x OPENBLAS_NUM_THREADS -np 4
+> mpirun --allow-run-as-root --bind-to none --mca mpi_yield_when_idle 1 --map-by slot --mca btl_tcp_flags send,inplace,need-ack,need-csum,hetero-rdma --wdir HERE -x OMP_NUM_THREADS -x OMP_WAIT_POLICY -x OPENBLAS_NUM_THREADS -np 4
 
 $ export SLURM_JOB_ID=7 SLURM_JOB_NODELIST='n[1-2]' SLURM_JOB_NUM_NODES=2 SLURM_NTASKS_PER_NODE=2; orrery train plan.json --data data --dry-run 2>/dev/null | grep -c -e '--map-by slot'
 > 1
