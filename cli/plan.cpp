@@ -78,7 +78,10 @@ std::vector<std::string> files_read(const Arguments& arguments) {
 
 void say_next(const Plan& plan, const std::string& path, Output& out) {
   out.next({"orrery", "simulate", path}, "where the step goes");
-  if (plan.cluster.cores_per_node > 0) {
+  if (plan.cluster.cores_per_node == 0) return;
+  if (plan.layout.world() > plan.cluster.devices_per_node) {
+    out.next({"orrery", "train", path, "--data", "DIR", "--hosts", "FILE"}, "run it on its nodes");
+  } else {
     out.next({"orrery", "train", path, "--data", "DIR"}, "run it here");
   }
 }

@@ -205,7 +205,7 @@ class Watch {
       }
       passed_ = signals;
     }
-    if (now >= look_) {
+    if (now >= look_ && spec_.straggle) {
       look_ = now + std::chrono::seconds(1);
       look_for_the_dead(now);
     }
@@ -220,7 +220,7 @@ class Watch {
   void look_for_the_dead(Clock::time_point now) {
     const std::size_t alive = living_children(child_);
     most_ = std::max(most_, alive);
-    if (alive < most_) deadline_ = std::min(deadline_, now + spec_.straggle);
+    if (alive < most_) deadline_ = std::min(deadline_, now + *spec_.straggle);
   }
 
   pid_t child_;

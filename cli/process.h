@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,8 +22,8 @@ struct ChildSpec {
   // After a signal: how long the child may take to end by itself.
   std::chrono::milliseconds grace{5000};
   // Where a process that the child started has ended: how long the child may outlive it. A launcher
-  // that hangs after the death of a rank is ended.
-  std::chrono::milliseconds straggle{10000};
+  // that hangs after the death of a rank is ended. Without a value: for ever.
+  std::optional<std::chrono::milliseconds> straggle = std::chrono::seconds(10);
 };
 
 struct ChildEnd {

@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/engine_launch.h"
 #include "cli/files.h"
+#include "cli/hosts.h"
 #include "cli/inputs.h"
 #include "cli/plan_report.h"
 #include "cli/simulation.h"
@@ -27,6 +28,7 @@ struct Job {
   std::string plan_path, data, out;
   std::int64_t steps = 0, seed = 0;
   std::vector<std::string> passed_on;  // words for the engine alone
+  Placement placement;
 };
 
 // What came of it: the report of both the text and --json.
@@ -49,25 +51,26 @@ std::string now_text() {
   return text;
 }
 
-// The engine runs on the cores of this machine: a plan for anything else is for another cluster.
-Status check_cluster(const std::string& path, const Plan& plan, Output& out) {
+// The engine runs on the cores of its hosts: a plan for other devices is for another cluster.
+Status check_cluster(const std::string& path, const Plan& plan) {
   const Cluster& cluster = plan.cluster;
-  if (cluster.cores_per_node == 0 || cluster.devices > cluster.devices_per_node) {
-    return Error::of(ErrorCode::kInvalid, path + ":/cluster",
-                     fmt::format("the plan is for {} ({} x {}), but the engine has this machine's "
-                                 "cores",
-                                 cluster.name, cluster.devices, cluster.device.name),
-                     "plan for this machine: `orrery doctor --probe -o local.json`, then "
-                     "`orrery plan --cluster local.json`; or `orrery simulate` this one");
-  }
+  if (cluster.cores_per_node > 0) return Ok{};
+  return Error::of(ErrorCode::kInvalid, path + ":/cluster",
+                   fmt::format("the plan is for {} ({} x {}), but the engine has this machine's "
+                               "cores",
+                               cluster.name, cluster.devices, cluster.device.name),
+                   "plan for this machine: `orrery doctor --probe -o local.json`, then "
+                   "`orrery plan --cluster local.json`; or `orrery simulate` this one");
+}
+
+// Of other hosts nothing is known here, and nodes of a lab share the cores of one machine.
+void compare_cores(const Cluster& cluster, const Placement& placement, Output& out) {
   const std::int64_t cores = std::max(1U, std::thread::hardware_concurrency());
-  if (cores != cluster.cores_per_node) {
-    out.warn(
-        fmt::format("{} describes a machine with {} cores, this one has {}: the prediction "
-                    "will be off (orrery doctor --probe)",
-                    cluster.name, cluster.cores_per_node, cores));
-  }
-  return Ok{};
+  if (placement.spread() || cores == cluster.cores_per_node) return;
+  out.warn(
+      fmt::format("{} describes a machine with {} cores, this one has {}: the prediction "
+                  "will be off (orrery doctor --probe)",
+                  cluster.name, cluster.cores_per_node, cores));
 }
 
 // The engine reads these itself; what it would refuse is refused here, before ranks are started.
@@ -153,6 +156,7 @@ std::string last_op(const std::string& out, std::int64_t rank) {
 std::string reason_of(const EngineEnd& end, const std::string& out) {
   if (end.child.interrupted) return "interrupted";
   if (end.child.code == 0) return "";
+  if (!end.missing.empty()) return end.missing + ": every host needs it at this path";
   if (end.engine_spoke && has_parts(out) && (!end.dead || end.dead->signal == 0)) return "";
   if (!end.dead) {
     return end.child.stuck ? "a rank ended and the launcher did not"
@@ -201,6 +205,7 @@ Error with_parts(Error error, const std::string& out) {
 Result<Outcome> bring_together(const Job& job, const Simulated& simulated, const EngineEnd& end) {
   Outcome outcome;
   outcome.code = exit_code_of(end.child);
+  if (!end.missing.empty()) outcome.code = static_cast<int>(ErrorCode::kIo);
   outcome.reason = reason_of(end, job.out);
   outcome.status = outcome.code == 0 ? RunStatus::kOk : RunStatus::kFailed;
   outcome.predicted_s = to_seconds(simulated.result.step).value();
@@ -274,7 +279,7 @@ void print(const Job& job, const Outcome& outcome, Output& out) {
 Result<int> train(const Job& job, const Simulated& simulated, const std::vector<std::string>& line,
                   Output& out) {
   TRY_OK(remove_parts(job.out));
-  TRY(const EngineEnd end, run_engine(line, out));
+  TRY(const EngineEnd end, run_engine(line, out, job.placement.spread()));
   TRY(const Outcome outcome, bring_together(job, simulated, end));
   print(job, outcome, out);
   out.document(report_json(job, outcome));
@@ -292,8 +297,12 @@ Result<int> train(const Job& job, const Simulated& simulated, const std::vector<
 
 Result<int> run(const Arguments& arguments, Output& out) {
   TRY(Plan plan, open_plan(arguments.text("PLAN")));
-  TRY_OK(check_cluster(arguments.text("PLAN"), plan, out));
-  TRY(const Job job, read_job(arguments));
+  TRY_OK(check_cluster(arguments.text("PLAN"), plan));
+  TRY(Job job, read_job(arguments));
+  TRY(job.placement, place_ranks({arguments.text("hosts"), arguments.text("remote-shell"),
+                                  arguments.text("interface")},
+                                 plan.cluster, plan.layout.world(), job.plan_path));
+  compare_cores(plan.cluster, job.placement, out);
   const bool dry = arguments.flag("dry-run");
   const Result<std::string> engine = find_engine();
   const Result<std::string> launcher = find_launcher();
@@ -302,7 +311,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const Simulated simulated, simulate_plan(std::move(plan), {}, false));
   const std::vector<std::string> line = launch_line(
       launcher.ok() ? launcher.value() : "mpirun", engine.ok() ? engine.value() : "orrery-engine",
-      simulated.program.world, engine_words(job, simulated));
+      simulated.program.world, engine_words(job, simulated), job.placement);
   if (!dry) return train(job, simulated, line, out);
   std::string text;
   for (const auto& [name, value] : launch_environment()) text += name + "=" + value + " ";
@@ -318,11 +327,15 @@ Result<int> run(const Arguments& arguments, Output& out) {
 const Command& train_command() {
   static const Command command = {
       "train",
-      "run a plan on this machine, traced, beside its prediction",
+      "run a plan on this machine or on hosts, traced, beside its prediction",
       "Starts the engine's ranks under mpirun and leaves one trace of the run, also after a\n"
-      "failure. Each step line carries the prediction.",
+      "failure. Each step line carries the prediction. Ranks run here, on --hosts, or on the "
+      "nodes\n"
+      "of the Slurm job that it runs in. Every host sees the engine, the plan, the data and the\n"
+      "folder of -o at the same paths. ORRERY_HOSTS, ORRERY_REMOTE_SHELL and ORRERY_INTERFACE\n"
+      "stand for the options where those are not given.",
       "orrery train plan.json --data DIR --steps 30 -o run.db",
-      {{"PLAN", "a plan.json for this machine"}},
+      {{"PLAN", "a plan.json for this machine or these hosts"}},
       {{"--data", "PATH", "a text file, or a folder of them", "", true},
        {"--steps", "N", "how many", "20"},
        {"--seed", "S", "of the initial weights and the order of the data", "0"},
@@ -331,6 +344,9 @@ const Command& train_command() {
        {"--memory-limit", "BYTES", "what a rank may hold; without it, all there is", ""},
        {"--skip-limit", "N", "steps in a row without a finite gradient that end the run", "8"},
        {"--emulate-link", "LINK", "make collectives as slow as over \"100 Mbit/s,1 ms\"", ""},
+       {"--hosts", "FILE", "where the ranks run: a line `name slots=N` for each host", ""},
+       {"--remote-shell", "CMD", "starts a command on another host, as ssh does", ""},
+       {"--interface", "NAME", "of the network between the hosts", ""},
        {"--dry-run", "", "print the command line and start nothing", ""}},
       run};
   return command;

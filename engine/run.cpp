@@ -1,10 +1,9 @@
 // Training on one rank, and rank 0's step line.
 #include "engine/run.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,11 +27,6 @@
 
 namespace orrery::engine {
 namespace {
-
-std::string host_name() {
-  char name[256] = {};
-  return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
-}
 
 Result<Plan> plan_for_world(const std::string& path, std::int32_t size) {
   TRY(Plan plan, load_plan(path));
@@ -258,6 +252,25 @@ Result<std::unique_ptr<Recorder>> open_recorder(const Rank& r, const ClockOffset
   return Recorder::open(r.arguments.out, info, run, r.job.program);
 }
 
+// One trace is made of the parts of all ranks, where rank 0 runs. Better known now than after the
+// last step. Every rank has opened its part.
+Status share_parts(const Rank& r, Recorder& mine) {
+  std::error_code ec;
+  const std::string first = part_path(r.arguments.out, 0);
+  const bool seen = std::filesystem::exists(first, ec);
+  const Status everywhere = mpi_agree(
+      seen ? Status(Ok{})
+           : Error::of(ErrorCode::kIo, first, "rank 0 has made it, but it is not seen here",
+                       "name a file after -o in a folder that all hosts share"));
+  if (everywhere.ok()) return everywhere;
+  (void)mine.close(RunStatus::kFailed, "the hosts do not share the folder of the trace");
+  if (!seen) {  // nobody would look for it there
+    std::filesystem::remove(part_path(r.arguments.out, r.rank), ec);
+    std::filesystem::remove(parts_directory(r.arguments.out), ec);
+  }
+  return everywhere;
+}
+
 Status train_recorded(const Rank& r) {
   const auto clock = r.communicator.clock_offset();
   if (!clock.ok()) {
@@ -270,6 +283,7 @@ Status train_recorded(const Rank& r) {
     if (opened.ok()) (void)opened.value()->close(RunStatus::kFailed, "another rank has no trace");
     return everywhere.error();
   }
+  TRY_OK(share_parts(r, *opened.value()));
   r.end.attach(std::move(opened).value());
   Recorder& recorder = *r.end.recorder();
   // Nobody shall take such a run for a plain one.

@@ -123,11 +123,13 @@ struct MpiWorld {
 };
 Result<MpiWorld> mpi_world();
 void mpi_finish();
+// Of the host that this process runs on, or "unknown".
+std::string host_name();
 
 // Whether every rank is ready: all ranks call it together, whatever came of their own work. Ok when
 // every rank brings ok and the same fingerprint (of what they are about to do). Else an error on
 // every rank, with the code of the first failed rank; only that rank's has words (and names the
-// rank, unless all failed), so that it is said once.
+// rank, unless all failed, and its host, where there are several), so that it is said once.
 Status mpi_agree(const Status& mine, std::uint64_t fingerprint = 0);
 // For an error of one rank while the others may wait for it: prints it and ends all processes with
 // its code.

@@ -13,6 +13,7 @@
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -430,6 +432,11 @@ Result<MpiWorld> mpi_world() {
   return self;
 }
 
+std::string host_name() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
+}
+
 void mpi_finish() {
   if (is_open()) MPI_Finalize();
 }
@@ -467,11 +474,18 @@ Status mpi_agree(const Status& mine, std::uint64_t fingerprint) {
   must(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD));
   int code = mine.ok() ? 0 : static_cast<int>(mine.error().code);
   must(MPI_Bcast(&code, 1, MPI_INT, first, MPI_COMM_WORLD));
+  // Among several hosts, the one where a file is missing.
+  const std::string host = host_name();
+  const std::uint64_t hash = std::hash<std::string>()(host);
+  std::uint64_t hosts[2] = {hash, ~hash};
+  must(MPI_Allreduce(MPI_IN_PLACE, hosts, 2, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD));
+  const bool several = hosts[0] != ~hosts[1];
   if (self.rank != first) return Error{static_cast<ErrorCode>(code), {}};
   Error error = mine.error();
   for (Problem& problem : error.problems) {
     if (failed == self.size) break;
-    const std::string who = "rank " + std::to_string(self.rank);
+    const std::string who =
+        "rank " + std::to_string(self.rank) + (several ? " on " + host : std::string());
     problem.where = problem.where.empty() ? who : who + ": " + problem.where;
   }
   return error;

@@ -60,8 +60,10 @@ std::string read_whole(const std::string& path) {
   ::setenv("PATH", path.c_str(), 1);
   ::setenv("TMPDIR", (folder + "/../tmp").c_str(), 1);
   ::setenv("LC_ALL", "C.UTF-8", 1);
-  ::unsetenv("ORRERY_ENGINE");
-  ::unsetenv("ORRERY_CONFIGS");
+  for (const char* name : {"ORRERY_ENGINE", "ORRERY_CONFIGS", "ORRERY_HOSTS", "ORRERY_REMOTE_SHELL",
+                           "ORRERY_INTERFACE", "SLURM_JOB_ID"}) {
+    ::unsetenv(name);
+  }
   const auto redirect = [](const std::string& file, int flags, int descriptor) {
     const int opened = ::open(file.c_str(), flags, 0644);
     if (opened < 0 || ::dup2(opened, descriptor) < 0) _exit(126);
