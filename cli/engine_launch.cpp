@@ -169,13 +169,13 @@ std::optional<DeadRank> dead_rank_of(std::string_view remarks) {
   std::string_view text = remarks;
   if (const auto rank = number_after(text, "process rank ")) {
     if (const auto signal = number_after(text, "exited on signal ")) {
-      return DeadRank{*rank, static_cast<int>(*signal), 0};
+      return DeadRank{*rank, static_cast<int>(*signal), 0, ""};
     }
   }
   text = remarks;
   if (const auto rank = number_after(text, "MPI_ABORT was invoked on rank ")) {
     if (const auto code = number_after(text, "with errorcode ")) {
-      return DeadRank{*rank, 0, static_cast<int>(*code)};
+      return DeadRank{*rank, 0, static_cast<int>(*code), ""};
     }
   }
   text = remarks;
@@ -183,7 +183,7 @@ std::optional<DeadRank> dead_rank_of(std::string_view remarks) {
   if (number_after(text, "Process name: [[") && number_after(text, ",")) {
     if (const auto rank = number_after(text, "],")) {
       if (const auto code = number_after(text, "Exit code:")) {
-        return DeadRank{*rank, 0, static_cast<int>(*code)};
+        return DeadRank{*rank, 0, static_cast<int>(*code), ""};
       }
     }
   }
@@ -227,6 +227,10 @@ Result<EngineEnd> run_engine(const std::vector<std::string>& line, Output& out, 
   };
   TRY(end.child, run_child(spec));
   end.dead = dead_rank_of(filter.remarks());
+  if (spread && end.dead && end.dead->signal > 0) {
+    end.dead->host = field_of(filter.remarks(), " on node ");
+    end.dead->host.resize(std::min(end.dead->host.find(' '), end.dead->host.size()));
+  }
   end.missing = missing_of(filter.remarks());
   const bool known = end.dead || !end.missing.empty();
   const bool silent = !end.engine_spoke && !known && !end.child.interrupted;

@@ -35,6 +35,7 @@ struct DeadRank {
   std::int64_t rank = -1;
   int signal = 0;  // 0: it ended by itself
   int code = 0;
+  std::string host;  // empty where all ranks are on one, and where it is not said
 };
 
 struct EngineEnd {

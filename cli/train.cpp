@@ -165,7 +165,8 @@ std::string reason_of(const EngineEnd& end, const std::string& out) {
   const DeadRank& dead = *end.dead;
   const char* name = dead.signal > 0 ? ::sigdescr_np(dead.signal) : nullptr;
   std::string reason =
-      dead.signal > 0 ? fmt::format("rank {} died of signal {}{}", dead.rank, dead.signal,
+      dead.signal > 0 ? fmt::format("rank {}{} died of signal {}{}", dead.rank,
+                                    dead.host.empty() ? "" : " on " + dead.host, dead.signal,
                                     name != nullptr ? fmt::format(" ({})", name) : std::string())
                       : fmt::format("rank {} ended with code {}", dead.rank, dead.code);
   if (const std::string op = last_op(out, dead.rank); !op.empty()) reason += "; " + op;

@@ -106,3 +106,8 @@ $ printf '#!/bin/sh\necho "2 total processes failed to start"\nfor i in 1 2; do 
 $ printf '#!/bin/sh\nsleep 1.5 &\nsleep 13\nexit 7\n' > bin/mpirun; PATH=$PWD/bin:$PATH ORRERY_ENGINE=$PWD/bin/engine orrery train plan.json --data data --hosts hosts
 ! error: run.db: the run failed: the launcher ended with code 7
 ? 6
+
+# A rank is killed: which, and where.
+$ printf '#!/bin/sh\nfor i in 1 2; do echo ----------------------------------------------------------------- >&2; [ $i = 1 ] && echo "mpirun noticed that process rank 2 with PID 0 on node b exited on signal 9 (Killed)." >&2; done\nexit 137\n' > bin/mpirun; PATH=$PWD/bin:$PATH ORRERY_ENGINE=$PWD/bin/engine orrery train plan.json --data data --hosts hosts
+! error: run.db: the run failed: rank 2 on b died of signal 9 (Killed)
+? 6
