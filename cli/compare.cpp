@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/observations.h"
 #include "cli/simulation.h"
 #include "cli/table.h"
 #include "core/quantity.h"
@@ -169,6 +170,58 @@ void print_memory_classes(const CompareReport& report, const Names& names, Outpu
   out.line(table.text());
 }
 
+// The entries of the run's own profile, by what they explain badly.
+struct Blame {
+  std::vector<simulator::EntryReport> rows;  // empty where it cannot be said
+  double rank_steps = 1;                     // that they sum over
+};
+
+Blame blame_of(const std::string& path) {
+  Blame blame;
+  const Result<MeasuredRun> run = read_run(path);
+  if (!run.ok()) return blame;
+  auto rows = simulator::blame(run.value().plan->cluster, run.value().observations);
+  if (!rows.ok()) return blame;
+  blame.rows = std::move(rows).value();
+  blame.rank_steps = 0;
+  for (const auto& o : run.value().observations) {
+    blame.rank_steps += static_cast<double>(o.bindings.size());
+  }
+  return blame;
+}
+
+// Seconds of a rank and step.
+Compared share_of(const simulator::EntryReport& row, const Blame& blame) {
+  return {row.predicted_s / blame.rank_steps, row.measured_s / blame.rank_steps};
+}
+
+Json blame_json(const Blame& blame) {
+  Json out = Json::array();
+  for (const auto& row : blame.rows) {
+    out.push(compared_json(share_of(row, blame))
+                 .set("entry", simulator::name_of(row.entry))
+                 .set("ops", row.ops));
+  }
+  return out;
+}
+
+void print_blame(const Blame& blame, std::size_t top, Output& out) {
+  if (blame.rows.empty() || top == 0) return;
+  const std::size_t shown = std::min(top, blame.rows.size());
+  out.heading(fmt::format("profile entries to blame ({} of {}), a rank and step", shown,
+                          blame.rows.size()));
+  auto columns = with_figures({{"entry"}}, {"predicted", "measured"});
+  columns.push_back({"difference", Align::kRight});
+  TextTable table(columns);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const Compared pair = share_of(blame.rows[i], blame);
+    table.row({simulator::name_of(blame.rows[i].entry), time_of(pair.predicted),
+               time_of(pair.measured), signed_percent(pair.error()),
+               signed_time(pair.predicted - pair.measured)});
+  }
+  out.line(table.text());
+}
+
 // A slow link that was emulated, a fault on purpose: no plain run.
 Status warn_of_attrs(TraceReader& side, Output& out) {
   TRY(const std::vector<Attr> attrs, side.attrs());
@@ -206,6 +259,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const CompareReport report, compare_runs(a, b));
   for (TraceReader* side : {&a, &b}) TRY_OK(warn_of_attrs(*side, out));
   const Names names = names_of(a, b);
+  const Blame blame = names.b == "measured" ? blame_of(arguments.text("B")) : Blame{};
   const bool good =
       !tolerance || (within(report.step_s, *tolerance) && within(report.peak_bytes, *tolerance));
 
@@ -213,11 +267,13 @@ Result<int> run(const Arguments& arguments, Output& out) {
   print_totals(report, names, out);
   print_classes(report, names, out);
   print_ops(report, names, static_cast<std::size_t>(top), out);
+  print_blame(blame, static_cast<std::size_t>(top), out);
   print_memory_classes(report, names, out);
   out.line(fmt::format("\n  {} ops compared{}; only in a: {}, only in b: {}", report.joined_ops,
                        report.same_program ? "" : " (by path: the programs differ)", report.only_a,
                        report.only_b));
   Json json = report_json(report);
+  if (!blame.rows.empty()) json.set("blame", blame_json(blame));
   if (tolerance) json.set("tolerance", *tolerance).set("within", good);
   out.document(json);
   if (!good) {
@@ -225,6 +281,10 @@ Result<int> run(const Arguments& arguments, Output& out) {
                          signed_percent(report.step_s.error()),
                          signed_percent(report.peak_bytes.error())));
     return 1;
+  }
+  if (!blame.rows.empty()) {
+    out.next({"orrery", "calibrate", arguments.text("B")}, "a profile that explains this run");
+    return 0;
   }
   say_next(arguments, out);
   return 0;
