@@ -77,14 +77,18 @@ Round measure(const Cluster& profile, const std::vector<Observation>& observatio
   return round;
 }
 
+void sort_by_difference(std::vector<EntryReport>& rows) {
+  std::stable_sort(rows.begin(), rows.end(), [](const EntryReport& a, const EntryReport& b) {
+    return std::abs(a.difference_s()) > std::abs(b.difference_s());
+  });
+}
+
 std::vector<EntryReport> report_of(const Round& round) {
   std::vector<EntryReport> rows;
   for (const auto& [entry, sums] : round.entries) {
     rows.push_back({entry, sums.ops, sums.predicted, sums.measured, sums.least, sums.most});
   }
-  std::stable_sort(rows.begin(), rows.end(), [](const EntryReport& a, const EntryReport& b) {
-    return std::abs(a.difference_s()) > std::abs(b.difference_s());
-  });
+  sort_by_difference(rows);
   return rows;
 }
 
@@ -109,8 +113,16 @@ Status check(const std::vector<Observation>& observations) {
 
 Result<std::vector<EntryReport>> blame(const Cluster& profile,
                                        const std::vector<Observation>& observations) {
-  TRY_OK(check(observations));
-  return report_of(measure(profile, observations));
+  TRY(const Fit fit, fit_profile(profile, observations));
+  std::vector<EntryReport> rows = fit.before;
+  for (EntryReport& row : rows) {
+    const auto fitted =
+        std::find_if(fit.after.begin(), fit.after.end(),
+                     [&](const EntryReport& after) { return after.entry == row.entry; });
+    if (fitted != fit.after.end()) row.measured_s = fitted->predicted_s;
+  }
+  sort_by_difference(rows);
+  return rows;
 }
 
 Result<Fit> fit_profile(const Cluster& prior, const std::vector<Observation>& observations) {

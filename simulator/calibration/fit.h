@@ -53,7 +53,8 @@ struct Fit {
 // kInvalid without an observation, or where one does not fit its program.
 Result<Fit> fit_profile(const Cluster& prior, const std::vector<Observation>& observations);
 
-// Whom to blame: the entries of the observations under the profile as it is.
+// Whom to blame: of each entry what the profile predicts it to take (predicted_s), and what the
+// profile that explains these observations would (measured_s).
 Result<std::vector<EntryReport>> blame(const Cluster& profile,
                                        const std::vector<Observation>& observations);
 
