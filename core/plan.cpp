@@ -263,4 +263,12 @@ std::string describe(const Layout& l, const Chunks& chunks, const MemoryPolicy& 
   return text;
 }
 
+Plan shortened(Plan plan, std::int64_t passes) {
+  std::int64_t& accumulation = plan.layout.accumulation;
+  if (accumulation <= passes) return plan;
+  plan.workload.global_sequences = plan.workload.global_sequences / accumulation * passes;
+  accumulation = passes;
+  return plan;
+}
+
 }  // namespace orrery

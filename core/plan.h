@@ -128,6 +128,9 @@ std::vector<Violation> violations(const Model& model, const Cluster& cluster,
 // Of layout, chunks, policy and the hashes of the nouns: what decides the program.
 std::string plan_sha256(const Plan& plan);
 
+// The plan with a step of at most `passes` passes: the others repeat them. Its hash is not renewed.
+Plan shortened(Plan plan, std::int64_t passes);
+
 // plan.json (design, section 9), with the nouns embedded. parse_plan reads it back to the same
 // bytes; it reports every problem: unknown keys, nouns that do not hash to what "inputs" says, and
 // every rule that the layout breaks.

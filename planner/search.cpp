@@ -561,11 +561,7 @@ std::optional<std::pair<Bytes, Place>> Search::smallest_place(const Subspace& fa
 // A step of few passes: its peak is nearly that of many, for which loads are drawn more often.
 Trial Search::short_replay(Place p) {
   if (layout(p).accumulation <= kShortPasses) return replay(p);
-  Plan plan = plan_of(layout(p), choice(p));
-  plan.workload.global_sequences =
-      plan.workload.global_sequences / plan.layout.accumulation * kShortPasses;
-  plan.layout.accumulation = kShortPasses;
-  return replayed(plan);
+  return replayed(shortened(plan_of(layout(p), choice(p)), kShortPasses));
 }
 
 }  // namespace orrery::planner

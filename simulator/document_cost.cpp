@@ -40,9 +40,7 @@ Seconds micro_batch_compute(const Cluster& cluster, const Program& program, std:
 }
 
 DocumentCost document_cost(const Plan& whole) {
-  Plan plan = whole;  // one pass of its step: the others repeat it
-  plan.workload.global_sequences /= plan.layout.accumulation;
-  plan.layout.accumulation = 1;
+  const Plan plan = shortened(whole, 1);
   const Program program = lower(plan);
   const std::int64_t expected = plan.layout.micro_batch * plan.workload.pairs_per_sequence();
   const std::int64_t few = std::max<std::int64_t>(1, expected / 2), many = few + expected;

@@ -96,7 +96,8 @@ def result_of(rows, calibration, out, repeats):
             "predicted_s": row["predicted_s"], "measured_s": row["measured_s"],
             "measured_min_s": row["measured_min_s"], "times_s": row["times"],
             "p10_s": row["p10_s"], "p90_s": row["p90_s"], "memory_error": row["memory_error"],
-            "parity": row["parity"]})
+            "hidden_predicted_s": row["hidden_predicted_s"],
+            "hidden_measured_s": row["hidden_measured_s"], "parity": row["parity"]})
     summary = summary_of(rows)
     parts = {"topologies_of_the_calibration": [r for r in rows if r["topology"] in known],
              "other_topologies": [r for r in rows if r["topology"] not in known]}
