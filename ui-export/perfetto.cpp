@@ -3,8 +3,8 @@
 #include "ui-export/perfetto.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
-#include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -114,10 +114,11 @@ class Exporter {
       return out_.status();
     });
   }
-  // Since the origin. Unsigned: the times of a damaged file may lie further apart than 2^63.
+  // The times of a damaged file may lie further apart than 2^63; readers take them as signed.
   std::uint64_t since_origin(std::int64_t ns) const {
     if (ns < origin_ns_) return 0;
-    return static_cast<std::uint64_t>(ns) - static_cast<std::uint64_t>(origin_ns_);
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    return std::min(most, static_cast<std::uint64_t>(ns) - static_cast<std::uint64_t>(origin_ns_));
   }
 
   Status read_static();
