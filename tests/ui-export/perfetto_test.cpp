@@ -194,6 +194,22 @@ TEST(Perfetto, AFlowGoesThroughTheSameCollectiveOfAllItsRanks) {
   EXPECT_EQ(shared, expected);
 }
 
+TEST(Perfetto, LanesCountTheirCollectivesApart) {
+  const TempDir dir;
+  Program program = testing::small_program(2);
+  for (Role& role : program.roles) role.ops[2].group = 0;  // as op 0, on another lane
+  TraceEvents events = testing::random_events(program, 5, 1);
+  number_collectives(program, events);
+  TraceReader reader = write_trace(dir.file("a.db"), program, events);
+  const PerfettoFile file = export_and_parse(reader, dir);
+  const PerfettoSlice* gather = slice_of(file, 0, 0, 0);
+  const PerfettoSlice* dispatch = slice_of(file, 0, 0, 2);
+  EXPECT_EQ(gather->integers.at("sequence"), dispatch->integers.at("sequence"));
+  for (const std::uint64_t flow : gather->flows) {
+    for (const std::uint64_t other : dispatch->flows) EXPECT_NE(flow, other);
+  }
+}
+
 TEST(Perfetto, AnOpIsConnectedWithWhatItWaitsForOnAnotherLane) {
   const TempDir dir;
   const Program program = testing::small_program(4);
@@ -367,11 +383,12 @@ TEST(Perfetto, SpansThatOverlapLieOnSiblingsOfOneName) {
   const TempDir dir;
   const Program program = testing::small_program(2);
   TraceEvents events;
-  events.spans = {{0, 0, 1, 0, 100, 200}, {0, 0, 3, 0, 150, 300}, {0, 0, 4, 0, 160, 170},
-                  {0, 0, 6, 0, 200, 210}, {0, 0, 1, 0, 210, 210}, {0, 0, 3, 0, 210, 220}};
+  events.spans = {{0, 0, 1, 0, 100, 200}, {0, 0, 3, 0, 199, 300}, {0, 0, 4, 0, 160, 170},
+                  {0, 0, 6, 0, 165, 168}, {0, 0, 6, 0, 200, 210}, {0, 0, 1, 0, 210, 210},
+                  {0, 0, 3, 0, 210, 220}};
   TraceReader reader = write_trace(dir.file("a.db"), program, events);
   const PerfettoFile file = export_and_parse(reader, dir);
-  ASSERT_EQ(file.slices.size(), 6u);
+  ASSERT_EQ(file.slices.size(), 7u);
   std::map<std::uint64_t, std::vector<std::uint64_t>> starts;
   for (const PerfettoSlice& slice : file.slices) {
     EXPECT_EQ(file.track_of(slice).name, "compute");
@@ -380,7 +397,8 @@ TEST(Perfetto, SpansThatOverlapLieOnSiblingsOfOneName) {
   }
   std::multiset<std::vector<std::uint64_t>> tracks;
   for (const auto& [track, of_track] : starts) tracks.insert(of_track);
-  EXPECT_EQ(tracks, (std::multiset<std::vector<std::uint64_t>>{{0, 100, 110, 110}, {50}, {60}}));
+  EXPECT_EQ(tracks,
+            (std::multiset<std::vector<std::uint64_t>>{{0, 100, 110, 110}, {60, 99}, {65}}));
 }
 
 TEST(Perfetto, AnyNameBecomesText) {
