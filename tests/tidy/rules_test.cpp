@@ -128,12 +128,12 @@ TEST(Rules, Columns) {
   EXPECT_EQ(check_columns(one("core/a.cpp", std::string(100, 'x') + "\n")).size(), 0U);
   EXPECT_EQ(check_columns(one("core/a.cpp", std::string(101, 'x') + "\n")).size(), 1U);
   EXPECT_EQ(check_columns(one("scripts/a", std::string(101, 'x') + "\n")).size(), 1U);
-  EXPECT_EQ(check_columns(one("Containerfile", std::string(101, 'x') + "\n")).size(), 1U);
-  EXPECT_EQ(check_columns(one("ui-export/a.proto", std::string(101, 'x') + "\n")).size(), 1U);
   EXPECT_EQ(check_columns(one("scripts/README.md", std::string(101, 'x') + "\n")).size(), 0U);
   std::string wide;
   for (int i = 0; i < 100; ++i) wide += "\u00e9";  // two bytes, one column
   EXPECT_EQ(check_columns(one("core/a.cpp", wide)).size(), 0U);
+  EXPECT_EQ(check_columns(one("Containerfile", std::string(101, 'x') + "\n")).size(), 1U);
+  EXPECT_EQ(check_columns(one("ui-export/a.proto", std::string(101, 'x') + "\n")).size(), 1U);
 }
 
 TEST(Rules, FileLengths) {
