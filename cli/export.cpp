@@ -7,6 +7,7 @@
 #include "cli/inputs.h"
 #include "core/quantity.h"
 #include "ui-export/chrome.h"
+#include "ui-export/perfetto.h"
 
 namespace orrery::cli {
 namespace {
@@ -45,7 +46,9 @@ Result<int> run(const Arguments& arguments, Output& out) {
 const std::vector<ExportFormat>& export_formats() {
   static const std::vector<ExportFormat> rows = {
       {"chrome", "Chrome trace events (JSON): one process a rank, one thread a lane",
-       "https://ui.perfetto.dev or chrome://tracing", export_chrome}};
+       "https://ui.perfetto.dev or chrome://tracing", export_chrome},
+      {"perfetto", "Perfetto's own format: also the live memory and collectives across ranks",
+       "https://ui.perfetto.dev", export_perfetto}};
   return rows;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -137,6 +138,10 @@ class TraceReader {
   Result<Table> query(std::string_view sql);
   // Several SELECTs, one table each; the same rules.
   Result<std::vector<Table>> query_all(std::string_view sql);
+  // One SELECT, one row at a time, for what may be larger than memory: the cells are good until
+  // `row` returns, and an error of it ends the reading. `row` may not call this reader.
+  using RowVisitor = std::function<Status(const std::vector<Cell>& cells)>;
+  Status each_row(std::string_view sql, const RowVisitor& row);
 
  private:
   struct Impl;

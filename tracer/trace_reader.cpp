@@ -38,6 +38,18 @@ Result<Table> run_to_end(sql::Statement& statement) {
   }
 }
 
+// Every statement prepared while it lives may only read.
+class ReadingOnly {
+ public:
+  explicit ReadingOnly(sql::Database& db) : db_(db) { db_.forbid_all_but_reading(true); }
+  ~ReadingOnly() { db_.forbid_all_but_reading(false); }
+  ReadingOnly(const ReadingOnly&) = delete;
+  ReadingOnly& operator=(const ReadingOnly&) = delete;
+
+ private:
+  sql::Database& db_;
+};
+
 // What is left is only spaces, semicolons and comments.
 bool is_blank(std::string_view sql) {
   while (!sql.empty()) {
@@ -54,6 +66,11 @@ bool is_blank(std::string_view sql) {
     }
   }
   return true;
+}
+
+Error several_statements(const std::string& path) {
+  return Error::of(ErrorCode::kInvalid, path, "more than one SQL statement",
+                   "give one SELECT at a time");
 }
 
 }  // namespace
@@ -146,23 +163,12 @@ Result<TraceEvents> TraceReader::events() {
 
 Result<Table> TraceReader::query(std::string_view sql) {
   TRY(auto tables, query_all(sql));
-  if (tables.size() != 1) {
-    return Error::of(ErrorCode::kInvalid, path(), "more than one SQL statement",
-                     "give one SELECT at a time");
-  }
+  if (tables.size() != 1) return several_statements(path());
   return std::move(tables.front());
 }
 
 Result<std::vector<Table>> TraceReader::query_all(std::string_view sql) {
-  struct ReadingOnly {
-    explicit ReadingOnly(sql::Database& database) : db(database) {
-      db.forbid_all_but_reading(true);
-    }
-    ~ReadingOnly() { db.forbid_all_but_reading(false); }
-    ReadingOnly(const ReadingOnly&) = delete;
-    ReadingOnly& operator=(const ReadingOnly&) = delete;
-    sql::Database& db;
-  } const guard(impl_->db);
+  const ReadingOnly guard(impl_->db);
   std::vector<Table> tables;
   std::string_view rest = sql;
   do {
@@ -171,6 +177,22 @@ Result<std::vector<Table>> TraceReader::query_all(std::string_view sql) {
     tables.push_back(std::move(table));
   } while (!is_blank(rest));
   return tables;
+}
+
+Status TraceReader::each_row(std::string_view sql, const RowVisitor& row) {
+  const ReadingOnly guard(impl_->db);
+  std::string_view rest;
+  TRY(auto statement, impl_->db.prepare(sql, &rest));
+  if (!is_blank(rest)) return several_statements(path());
+  std::vector<Cell> cells(static_cast<std::size_t>(statement.columns()));
+  for (;;) {
+    TRY(const bool more, statement.step());
+    if (!more) return Ok{};
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      cells[i] = cell_of(statement, static_cast<int>(i));
+    }
+    TRY_OK(row(cells));
+  }
 }
 
 }  // namespace orrery

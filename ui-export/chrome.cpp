@@ -1,16 +1,14 @@
 // See chrome.h. Written event by event, so that the file may be larger than memory.
 #include "ui-export/chrome.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <tuple>
 #include <utility>
 #include <vector>
+
+#include "ui-export/output_file.h"
 
 namespace orrery {
 namespace {
@@ -43,48 +41,23 @@ std::string microseconds(std::int64_t from_ns, std::int64_t to_ns) {
   return text;
 }
 
-// A file that gets its name only when it is whole; otherwise it is removed.
+// The events, with commas between them.
 class Output {
  public:
-  explicit Output(const std::string& path)
-      : path_(path),
-        temporary_(path + ".tmp-" + std::to_string(::getpid())),
-        file_(std::fopen(temporary_.c_str(), "we")) {}
-  ~Output() {
-    if (file_) std::fclose(file_);
-    if (!done_) std::remove(temporary_.c_str());
-  }
-  Output(const Output&) = delete;
-  Output& operator=(const Output&) = delete;
+  explicit Output(const std::string& path) : file_(path) {}
 
-  bool is_open() const { return file_ != nullptr; }
-  void text(const std::string& text) { std::fwrite(text.data(), 1, text.size(), file_); }
-
-  // One event, with the comma before it where one is due.
+  Status status() const { return file_.status(); }
+  void text(const std::string& text) { file_.write(text); }
   void event(const std::string& body) {
     text(first_ ? "\n" : ",\n");
     text(body);
     first_ = false;
   }
-
-  Status publish() {
-    const bool written =
-        std::fflush(file_) == 0 && std::ferror(file_) == 0 && ::fsync(::fileno(file_)) == 0;
-    if (!written) return error("cannot write");
-    if (std::rename(temporary_.c_str(), path_.c_str()) != 0) return error("cannot rename to");
-    done_ = true;
-    return Ok{};
-  }
-
-  Error error(const std::string& what) const {
-    return Error::of(ErrorCode::kIo, path_, what + ": " + std::strerror(errno));
-  }
+  Status publish() { return file_.publish(); }
 
  private:
-  std::string path_, temporary_;
-  std::FILE* file_;
+  OutputFile file_;
   bool first_ = true;
-  bool done_ = false;
 };
 
 struct Source {
@@ -191,7 +164,7 @@ void write_span(const Source& source, const SpanEvent& span, Output& out) {
 Status export_chrome(TraceReader& trace, const std::string& out) {
   TRY(const Source source, read_source(trace));
   Output file(out);
-  if (!file.is_open()) return file.error("cannot make");
+  TRY_OK(file.status());
   file.text("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[");
   write_metadata(source, file);
   write_steps(source, file);

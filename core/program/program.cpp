@@ -1,10 +1,7 @@
 // Names, keys, hashes and the byte counts of a program's ops.
 #include "core/program/program.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <iterator>
 #include <string>
 
 #include "core/check.h"
@@ -142,9 +139,12 @@ const Role& Program::role_of(std::int32_t rank) const {
 
 std::uint64_t op_key(std::string_view path, Phase phase, std::int32_t micro_batch,
                      std::int32_t chunk) {
-  fmt::memory_buffer text;
-  fmt::format_to(std::back_inserter(text), "{}|{}|{}|{}", path, name_of(phase), micro_batch, chunk);
-  return hash64({text.data(), text.size()});
+  std::string text;
+  text.reserve(path.size() + 32);  // one allocation: every op of every role comes here
+  text.append(path).append(1, '|').append(name_of(phase));
+  text.append(1, '|').append(std::to_string(micro_batch));
+  text.append(1, '|').append(std::to_string(chunk));
+  return hash64(text);
 }
 
 bool is_collective(OpKind kind) {

@@ -83,9 +83,10 @@ bool contains(const std::string& line, const TextBan& ban) {
 
 // What people write line by line; tables of data and prose are free.
 bool has_width(const std::string& path) {
+  if (ends_with(path, ".proto") || path == "Containerfile") return true;
   if (ends_with(path, ".md")) return false;
-  return is_source(path) || ends_with(path, "CMakeLists.txt") ||
-         starts_with_any(path, {"scripts/", ".ci/", "cmake/"});
+  return is_source(path) || ends_with(path, "CMakeLists.txt") || ends_with(path, ".proto") ||
+         path == "Containerfile" || starts_with_any(path, {"scripts/", ".ci/", "cmake/"});
 }
 
 bool is_third_party(const std::string& target) {

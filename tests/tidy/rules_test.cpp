@@ -132,6 +132,8 @@ TEST(Rules, Columns) {
   std::string wide;
   for (int i = 0; i < 100; ++i) wide += "\u00e9";  // two bytes, one column
   EXPECT_EQ(check_columns(one("core/a.cpp", wide)).size(), 0U);
+  EXPECT_EQ(check_columns(one("Containerfile", std::string(101, 'x') + "\n")).size(), 1U);
+  EXPECT_EQ(check_columns(one("ui-export/a.proto", std::string(101, 'x') + "\n")).size(), 1U);
 }
 
 TEST(Rules, FileLengths) {

@@ -23,8 +23,8 @@ bool is_text_file(const std::string& path) {
   const bool by_ending = std::any_of(endings.begin(), endings.end(), [&](const std::string& e) {
     return path.size() > e.size() && path.compare(path.size() - e.size(), e.size(), e) == 0;
   });
-  return by_ending || path == "LICENSE" || path.rfind("scripts/", 0) == 0 ||
-         path.rfind(".ci/", 0) == 0;
+  return by_ending || path == "LICENSE" || path == "Containerfile" ||
+         path.rfind("scripts/", 0) == 0 || path.rfind(".ci/", 0) == 0;
 }
 
 // Blanks everything but line breaks in text[begin, end).

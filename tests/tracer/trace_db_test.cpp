@@ -283,6 +283,35 @@ TEST(TraceDb, UserQueriesCannotWrite) {
   EXPECT_EQ(dir.entries(), std::vector<std::string>{"a.db"});
 }
 
+TEST(TraceDb, RowsComeOneByOneAndByTheSameRules) {
+  const TempDir dir;
+  write_whole(dir.file("a.db"), 1);
+  TraceReader reader = open(dir.file("a.db"));
+  const std::string sql = "SELECT op, path, NULL, 0.5 FROM op ORDER BY role, op";
+  std::vector<std::vector<Cell>> rows;
+  ASSERT_TRUE(reader
+                  .each_row(sql,
+                            [&](const std::vector<Cell>& cells) -> Status {
+                              rows.push_back(cells);
+                              return Ok{};
+                            })
+                  .ok());
+  EXPECT_EQ(rows, reader.query(sql).value().rows);
+  EXPECT_GT(rows.size(), 2u);
+  int seen = 0;
+  const Status stopped = reader.each_row(sql, [&](const std::vector<Cell>&) -> Status {
+    if (++seen < 2) return Ok{};
+    return Error::of(ErrorCode::kIo, "a disk", "full");
+  });
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.error().code, ErrorCode::kIo);
+  EXPECT_EQ(seen, 2);
+  const auto nothing = [](const std::vector<Cell>&) -> Status { return Ok{}; };
+  EXPECT_FALSE(reader.each_row("DELETE FROM span", nothing).ok());
+  EXPECT_FALSE(reader.each_row("SELECT 1; SELECT 2", nothing).ok());
+  EXPECT_TRUE(reader.each_row("SELECT 1; -- and a remark", nothing).ok());
+}
+
 TEST(TraceDb, AForeignOrNewerDatabaseIsRefused) {
   const TempDir dir;
   {

@@ -44,7 +44,8 @@ placed AS (
          min(3, count(*) OVER all_of) AS last_place,
          CASE WHEN 100 * b.ns >= t.ns  -- less is noise
               THEN replace(b.by_class, 'layer.*/', '') || ' ' || b.by_phase || ' ' ||
-                   printf('%.0f %%', 100.0 * b.ns / t.ns) END AS text
+                   -- Not printf: SQLite 3.43 to 3.45 cut the digits of '%.0f' off, unrounded.
+                   CAST(round(100.0 * b.ns / t.ns) AS INTEGER) || ' %' END AS text
   FROM beside b JOIN total t ON t.class = b.class AND t.phase = b.phase AND t.lane = b.lane
   WINDOW all_of AS (PARTITION BY b.class, b.phase, b.lane),
          longest AS (PARTITION BY b.class, b.phase, b.lane

@@ -126,9 +126,24 @@ $ orrery export sim.db --format chrom -o x.json
 !   hint: did you mean 'chrome'?
 ? 2
 
-$ orrery export sim.db --format perfetto -o x.json
-! error: --format: there is no format 'perfetto'
-!   hint: known: chrome
+$ orrery export sim.db --format perfetto -o sim.pftrace
+> wrote sim.pftrace: open it in https://ui.perfetto.dev
+! next: orrery analyze sim.db breakdown  # the same trace in figures
+
+# The first packet of a sequence; the same trace gives the same bytes.
+$ head -c 9 sim.pftrace | od -An -tx1
+>  0a 07 50 01 68 01 b8 05 01
+
+$ orrery export sim.db --format perfetto -o again.pftrace --json; cmp sim.pftrace again.pftrace
+> {
+>   "schema_version": 1,
+>   "format": "perfetto",
+>   "file": "again.pftrace"
+> }
+
+$ orrery export sim.db --format svg -o x.svg
+! error: --format: there is no format 'svg'
+!   hint: known: chrome, ...
 ? 2
 
 $ cp sim.db kept.db; orrery export sim.db -o sim.db
