@@ -325,6 +325,7 @@ Result<Cluster> cluster_from_json(const Json& json, const std::string& place,
   read_tiers(reader, cluster, problems);
   cluster.compute_slowdown = reader.number_or("compute_slowdown", 1, 100, 1);
   cluster.link_slowdown = reader.number_or("link_slowdown", 1, 100, 1);
+  cluster.spread = reader.number_or("spread", 0, 1, 0);
   cluster.uncertainty = reader.number_or("uncertainty", 0, 1, 0.25);
   cluster.host_memory = bytes_of(reader.quantity_or("host_memory", "bytes", 0));
   cluster.cores_per_node = reader.integer_or("cores_per_node", 0, kMaxDevices, 0);
@@ -384,6 +385,7 @@ Json to_json(const Cluster& cluster) {
       .set("compute_slowdown", cluster.compute_slowdown)
       .set("link_slowdown", cluster.link_slowdown)
       .set("uncertainty", cluster.uncertainty);
+  if (cluster.spread > 0) json.set("spread", cluster.spread);
   if (cluster.nodes_per_machine > 1) json.set("nodes_per_machine", cluster.nodes_per_machine);
   if (cluster.collectives != CollectiveAlgorithm::kTiers) {
     json.set("collectives", name_of(cluster.collectives));

@@ -87,8 +87,11 @@ struct Cluster {
   std::vector<LinkTier> tiers;  // from the innermost
   double compute_slowdown = 1;  // of compute while a collective runs beside it, >= 1
   double link_slowdown = 1;     // of a collective while compute runs beside it, >= 1
-  double uncertainty = 0.25;    // relative half-width of the p10-p90 interval of a step
-  Bytes host_memory;            // of a node, for what moves there; 0: not known
+  // Relative spread of what a rank takes from one collective to the next: of a group the last is
+  // waited for. By it the simulator stretches compute (op_cost.h).
+  double spread = 0;
+  double uncertainty = 0.25;  // relative half-width of the p10-p90 interval of a step
+  Bytes host_memory;          // of a node, for what moves there; 0: not known
   CollectiveAlgorithm collectives = CollectiveAlgorithm::kTiers;
   std::int64_t cores_per_node = 0;     // local CPU: cores that the ranks of a node share; else 0
   std::int64_t nodes_per_machine = 1;  // nodes that share the cores of one node: a lab's

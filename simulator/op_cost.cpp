@@ -119,6 +119,16 @@ double item_seconds(const DeviceProfile& device, const Work& w, double flops, do
   return product;
 }
 
+// x with P(X < x) = p of a standard normal X, by bisection: p in [1/2, 1).
+double normal_quantile(double p) {
+  double low = 0, high = 10;
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (low + high) / 2;
+    (0.5 * std::erfc(-middle / std::sqrt(2.0)) < p ? low : high) = middle;
+  }
+  return low;
+}
+
 // Ops of one block and kind cost the same unless their size variables differ.
 using MemoKey = std::tuple<std::int32_t, OpKind, std::int32_t>;
 
@@ -198,9 +208,23 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
   return durations;
 }
 
+double stretch_of(const Cluster& cluster, std::int64_t ranks) {
+  if (cluster.spread <= 0 || ranks < 2) return 1;
+  const auto n = static_cast<double>(ranks);
+  return 1 + cluster.spread * normal_quantile((n - 0.375) / (n + 0.25));
+}
+
 RankDurations rank_durations(const Cluster& cluster, const Program& program, const Role& role,
                              std::int32_t rank, const std::vector<std::int64_t>& binding) {
   RankDurations out{rank, op_durations(cluster, program, role, rank, binding)};
+  const double stretch = stretch_of(cluster, program.world);
+  if (stretch > 1) {
+    for (std::size_t i = 0; i < role.ops.size(); ++i) {
+      if (role.ops[i].lane != Lane::kCompute) continue;
+      Nanoseconds& ns = out.durations[i];
+      ns = Nanoseconds(std::llround(static_cast<double>(ns.value()) * stretch));
+    }
+  }
   const bool links_shared = std::any_of(cluster.tiers.begin(), cluster.tiers.end(),
                                         [](const LinkTier& tier) { return tier.shared_by > 0; });
   if (cluster.cores_per_node == 0 && !links_shared) return out;

@@ -103,6 +103,7 @@ Cluster with_profile(Cluster topology, const Cluster& profile) {
   topology.device = profile.device;
   topology.compute_slowdown = profile.compute_slowdown;
   topology.link_slowdown = profile.link_slowdown;
+  topology.spread = profile.spread;
   topology.uncertainty = profile.uncertainty;
   topology.collectives = profile.collectives;
   for (LinkTier& tier : topology.tiers) {
