@@ -35,10 +35,27 @@ struct Window {
   }
 };
 
+// What lives before the first row of a rank. A run tells that itself, in rows of no op; for a
+// simulation the program's buffers say it. A class whose peak they exceed has them on the host.
+std::int64_t standing_bytes(const Side& side, std::int32_t rank, std::int32_t cls) {
+  for (const AllocEvent& alloc : side.allocs) {
+    if (alloc.rank == rank && alloc.op < 0) return 0;
+  }
+  const auto role = side.role_of.find(rank);
+  if (role == side.role_of.end()) return 0;
+  const auto bytes = side.standing_bytes.find({role->second, cls});
+  if (bytes == side.standing_bytes.end()) return 0;
+  for (const PeakEvent& peak : side.peaks) {
+    if (peak.rank == rank && peak.cls == cls && peak.bytes >= bytes->second) return bytes->second;
+  }
+  return 0;
+}
+
 // The levels of one rank by slice. What was taken before the step is live when it begins.
 std::vector<Levels> slices_of(const Side& side, std::int32_t rank, const Window& window,
                               const std::vector<std::int32_t>& classes) {
-  Levels now(classes.size(), 0);
+  Levels now;
+  for (const std::int32_t cls : classes) now.push_back(standing_bytes(side, rank, cls));
   std::vector<Levels> slices(window.points);
   std::size_t filled = 0;  // slices before it are done
   for (const AllocEvent& alloc : side.allocs) {
@@ -86,6 +103,7 @@ Json memory_json(const Side& side, std::size_t points, std::vector<std::string>&
     window.end_ns = std::max(window.end_ns, alloc.time_ns);
     ranks.push_back(alloc.rank);
   }
+  for (const auto& [key, bytes] : side.standing_bytes) classes.push_back(key.second);
   const auto facts = side.steps.find(side.default_step);
   if (facts != side.steps.end()) window.end_ns = std::max(window.end_ns, facts->second.end_ns);
   for (auto* list : {&classes, &ranks}) {

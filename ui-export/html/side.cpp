@@ -35,6 +35,12 @@ Status read_static(TraceReader& trace, Side& side) {
       side.class_names[static_cast<std::int32_t>(integer_of(row[0]))] = *name;
     }
   }
+  TRY(const Table standing, trace.query("SELECT role, class, sum(c0_bytes) FROM buffer "
+                                        "WHERE taken_by < 0 AND var IS NULL GROUP BY role, class"));
+  for (const auto& row : standing.rows) {
+    side.standing_bytes[{static_cast<std::int32_t>(integer_of(row[0])),
+                         static_cast<std::int32_t>(integer_of(row[1]))}] = integer_of(row[2]);
+  }
   return Ok{};
 }
 

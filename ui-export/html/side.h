@@ -47,6 +47,8 @@ struct Side {
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> static_bytes;
   std::map<std::pair<std::int32_t, std::int32_t>, std::vector<std::int32_t>> deps;
   std::map<std::int32_t, std::string> class_names;
+  // Bytes of the buffers that live before the step, by role and class.
+  std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> standing_bytes;
   std::map<std::int32_t, StepFacts> steps;
   std::map<std::pair<std::int32_t, std::int32_t>, SpanRange> ranges;  // by step and rank
   std::set<std::int32_t> counted;  // the steps that figures count; see compare_runs

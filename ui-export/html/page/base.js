@@ -20,7 +20,8 @@ function digits(value) {
   const size = Math.abs(value);
   if (size === 0) return '0';
   if (size >= 99.95) return value.toFixed(size >= 1000 ? 0 : 1);
-  return value.toFixed(size >= 9.995 ? 1 : 2);
+  if (size >= 9.995) return value.toFixed(1);
+  return size >= 0.995 ? value.toFixed(2) : value.toPrecision(size >= 0.1 ? 3 : 2);
 }
 
 const text = {

@@ -11,7 +11,8 @@ function runText() {
   if (measured) {
     words.push((measured.kind === 'imported' ? 'imported' : 'measured') + ' run ' + measured.file);
     words.push(text.plural(measured.world, 'rank'));
-    words.push(text.plural(measured.steps.step.length, 'step'));
+    const steps = measured.steps.step.length;
+    words.push(text.plural(steps, 'step') + (steps > 2 ? ' (the first left out of figures)' : ''));
     if (measured.created) words.push(measured.created);
   } else {
     words.push('simulated', text.plural(predicted.world, 'rank'));
@@ -43,8 +44,10 @@ function notices() {
 }
 
 function className(row) {
+  const kind = row.kind.replaceAll('_', ' ');
   const where = row.lane === 'compute' ? '' : ' on ' + row.lane;
-  return row.kind.replaceAll('_', ' ') + ', ' + row.phase + where;
+  const told = {fwd: 'forward', bwd: 'backward', opt: 'optimizer'}[row.phase];
+  return kind + (told && kind.startsWith(told) ? '' : ', ' + row.phase) + where;
 }
 
 // Classes that were predicted and measured, the largest difference first.
@@ -119,14 +122,12 @@ function figure(title, name, format, small) {
 
 function figures() {
   const interval = data.interval && predicted && predicted.headline.step_s ?
-    'interval ' + text.seconds(data.interval.low_s) + ' to ' +
+    'predicted ' + text.seconds(data.interval.low_s) + ' to ' +
       text.seconds(data.interval.high_s) : '';
   const plan = data.plan;
   const tokens = main.steps.tokens.find((count) => count > 0);
   return h('div', {class: 'figures'},
-    figure('Step time', 'step_s', text.seconds, measured && measured.steps.step.length > 2 ?
-      'median of ' + (measured.steps.step.length - 1) + ' steps, the first left out' +
-        (interval ? '; ' + interval : '') : interval),
+    figure('Step time', 'step_s', text.seconds, interval),
     figure('Tokens a second', 'tokens_per_s', text.count,
       tokens && text.count(tokens) + ' tokens a step'),
     figure('Model FLOP utilisation', 'mfu', text.percent,
@@ -136,9 +137,9 @@ function figures() {
 }
 
 function differenceBars() {
-  const rows = both ? differences().slice(0, 7) :
+  const rows = both ? differences().slice(0, 8) :
     [...data.compare.classes].sort((a, b) =>
-      (b.predicted ?? b.measured) - (a.predicted ?? a.measured)).slice(0, 7);
+      (b.predicted ?? b.measured) - (a.predicted ?? a.measured)).slice(0, 8);
   if (rows.length === 0) return null;
   const most = Math.max(...rows.map((r) => Math.max(r.predicted ?? 0, r.measured ?? 0)), 1);
   const bar = (kind, ns) => ns !== null &&
@@ -170,13 +171,14 @@ function stepBars() {
     const part = (name) => h('i', {class: name, style: 'width:' +
       (100 * sum[name] / most).toFixed(2) + '%',
       title: name + ' ' + text.time(sum[name])});
-    return h('div', {style: 'margin-bottom:9px'},
+    return h('div', {style: 'margin-bottom:6px'},
       h('div', {style: 'display:flex;justify-content:space-between'},
         h('span', {class: 'key ' + who}, who === 'measured' ? 'measured, step ' + step : who),
         h('span', {}, text.time(length(sum)))),
       h('div', {class: 'stack'}, part('compute'), part('exposed'), part('idle')));
   });
-  const table = h('table', {}, h('tbody', {}, [['compute', 'compute'],
+  const table = h('table', {class: 'tight'}, h('thead', {}, h('tr', {}, h('th', {}, ''),
+    known.map(([who]) => h('th', {class: 'num'}, who)))), h('tbody', {}, [['compute', 'compute'],
     ['exposed', 'exposed communication'], ['idle', 'idle'],
     ['hidden', 'communication hidden by compute']].map(([name, label]) => h('tr', {},
     h('td', {}, h('span', {class: 'legend'}, h('span', {}, h('i', {class: name}), label))),

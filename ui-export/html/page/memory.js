@@ -74,7 +74,7 @@ class MemoryPlot {
     for (const mark of ticks(0, this.memory.end, 5)) {
       const x = left + mark / Math.max(1, this.memory.end) * (right - left);
       context.textAlign = x > right - 20 ? 'right' : 'center';
-      context.fillText(mark === 0 ? '0' : text.time(mark), x, bottom + 14);
+      context.fillText(mark === 0 ? '0' : text.time(mark).replace('.0 ', ' '), x, bottom + 14);
     }
   }
 
@@ -136,8 +136,9 @@ function showMemory() {
   const peaks = peakTable();
   if (sides.length === 0 && !peaks) return;
   const root = section('memory', 'Memory', sides.length > 0 ?
-    'Live bytes by class over the step. Each point is the moment of the highest total in its ' +
-    'slice of time, so no peak is lost.' : 'There is no record of memory over time: peaks only.');
+    'Live buffers by class over the step. Each point is the moment of the highest total in its ' +
+    'slice of time, so no peak is lost. What an op needs only while it runs has no record over ' +
+    'time: it is in the peaks below.' : 'There is no record of memory over time: peaks only.');
   const list = [];
   const scale = () => Math.max(1, ...list.flatMap((p) =>
     p.classes.length > 0 ? totalsOf(p.classes) : [0])) * 1.04;

@@ -19,7 +19,7 @@ class Scatter {
     this.canvas = h('canvas', {role: 'img', id: 'scatter-canvas',
       'aria-label': 'Predicted against measured time of each op; the table below has the figures'});
     this.redraw = plot(this.canvas, 340, (context, width, height) => {
-      this.area = {left: 66, right: width - 14, top: 12, bottom: height - 38};
+      this.area = {left: 66, right: width - 30, top: 12, bottom: height - 38};
       this.draw(context);
     });
     this.canvas.addEventListener('pointermove', (event) => this.hover(event));
@@ -131,7 +131,7 @@ class Scatter {
 
 // How well the points lie: share of the measured time by the size of the error.
 function scatterFacts(points) {
-  const bounds = [[0.1, 'within 10 %'], [0.25, 'within 25 %'], [1, 'within a factor of two']];
+  const bounds = [[0.1, 'within 10 %'], [0.25, 'within 25 %'], [1, 'within a factor 2']];
   const total = points.reduce((sum, p) => sum + p.op.times.measured, 0);
   const within = (limit) => points.filter((p) => {
     const ratio = p.op.times.predicted / p.op.times.measured;
@@ -143,9 +143,9 @@ function scatterFacts(points) {
       points.length), h('td', {class: 'num'}, text.percent(
       some.reduce((sum, p) => sum + p.op.times.measured, 0) / total)));
   });
-  return h('div', {class: 'card pad'}, h('h3', {}, 'How many ops are near'),
-    h('div', {class: 'scroll'}, h('table', {}, h('thead', {}, h('tr', {}, h('th', {}, 'predicted'),
-      h('th', {class: 'num'}, 'ops'), h('th', {class: 'num'}, 'of the measured time'))),
+  return h('div', {class: 'card pad', style: 'align-self: start'}, h('h3', {}, 'How many ops are near'),
+    h('div', {class: 'scroll'}, h('table', {}, h('thead', {}, h('tr', {}, h('th', {}, ''),
+      h('th', {class: 'num'}, 'ops'), h('th', {class: 'num'}, 'of the time'))),
     h('tbody', {}, rows))),
     h('p', {class: 'note'}, 'Filled: compute. Hollow: communication, whose time includes waiting ',
       'for the others. The colour is the phase.'));
@@ -156,7 +156,7 @@ function scatterBox() {
   if (points.length === 0) return null;
   const scatter = new Scatter(points);
   onChange((values) => { if ('op' in values) scatter.redraw(); });
-  return h('div', {class: 'split'}, h('div', {class: 'card pad'},
+  return h('div', {class: 'split wide-left'}, h('div', {class: 'card pad'},
     h('h3', {}, 'Predicted against measured, each op'), h('div', {class: 'canvas-box'},
       scatter.canvas)), scatterFacts(points));
 }

@@ -117,7 +117,7 @@ function showSteps() {
   const band = predicted && predicted.headline.step_s ? {value: predicted.headline.step_s,
     low: data.interval ? data.interval.low_s : 0,
     high: data.interval ? data.interval.high_s : 0} : null;
-  const plain = (value) => value === null ? '–' : Math.abs(value) < 0.01 && value !== 0 ?
+  const plain = (value) => value === null ? '–' : Math.abs(value) < 0.001 && value !== 0 ?
     value.toExponential(1) : digits(value);
   const rows = [['Step time', steps.seconds, text.seconds, band], ['Loss', steps.loss, plain, null],
     ['Gradient norm', steps.grad_norm, plain, null],

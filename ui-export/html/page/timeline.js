@@ -191,7 +191,8 @@ class Timeline {
         }}, String(rank));
       return button;
     });
-    return h('label', {}, 'Ranks', h('span', {class: 'group'}, buttons));
+    return h('span', {class: 'label', role: 'group', 'aria-label': 'Ranks'}, 'Ranks',
+      h('span', {class: 'group'}, buttons));
   }
 
   rebuild() {

@@ -49,6 +49,14 @@ function drawAxis(context, scene, width, height, ink) {
   }
 }
 
+// The path, or as much of its end as there is room for.
+function labelOf(context, span, room) {
+  const names = span.count > 1 ? [span.count + ' ops'] :
+    [span.op.path, withoutLayer(span.op.path).replace(/^layers?\.\*\//, ''),
+      span.op.path.split('/').pop()];
+  return names.find((name) => context.measureText(name).width <= room) || '';
+}
+
 function drawSpan(context, span, row, scene, width, ink) {
   const left = Math.max(GUTTER, scene.x(span.start, width));
   const right = Math.min(width, scene.x(span.end, width));
@@ -56,33 +64,31 @@ function drawSpan(context, span, row, scene, width, ink) {
   const wide = Math.max(0.7, right - left - (right - left > 4 ? 0.6 : 0));
   const fill = phaseColour(span.op.phase, ink.palette);
   const matches = !ink.search || span.op.path.toLowerCase().includes(ink.search);
-  context.globalAlpha = matches ? (span.count > 1 ? 0.45 : 1) : 0.13;
-  context.fillStyle = span.op.communication && wide > 2.5 ? hatch(context, fill, ink.card) : fill;
-  context.fillRect(left, row.y, wide, ROW);
+  const sliver = span.op.communication && wide <= 2.5;  // too narrow for a hatch: as light
+  context.globalAlpha = !matches ? 0.13 : span.count > 1 ? 0.45 : sliver ? 0.6 : 1;
+  context.fillStyle = span.op.communication && !sliver ? hatch(context, fill, ink.card) : fill;
+  context.fillRect(left, row.y, wide, scene.row);
   context.globalAlpha = 1;
   if (ink.search && matches) {
     context.strokeStyle = ink.ink;
     context.lineWidth = 1;
-    context.strokeRect(left + 0.5, row.y + 0.5, Math.max(1, wide - 1), ROW - 1);
+    context.strokeRect(left + 0.5, row.y + 0.5, Math.max(1, wide - 1), scene.row - 1);
   }
-  if (wide > 46 && matches) {
-    const label = span.count > 1 ? span.count + ' ops' : span.op.path;
+  context.font = '10.5px ' + ink.font;
+  const label = wide > 24 && matches ? labelOf(context, span, wide - 8) : '';
+  if (label !== '') {
     context.save();
-    context.beginPath();
-    context.rect(left + 3, row.y, wide - 6, ROW);
-    context.clip();
-    context.font = '10.5px ' + ink.font;
     context.textAlign = 'left';
     context.textBaseline = 'middle';
     if (span.op.communication) {
       // A hatched ground is no ground for letters.
       context.fillStyle = ink.card;
       context.globalAlpha = 0.8;
-      context.fillRect(left + 3, row.y + 2, context.measureText(label).width + 4, ROW - 4);
+      context.fillRect(left + 3, row.y + 2, context.measureText(label).width + 4, scene.row - 4);
       context.globalAlpha = 1;
     }
     context.fillStyle = span.op.communication || span.count > 1 ? ink.ink : ink.on;
-    context.fillText(label, left + 5, row.y + ROW / 2 + 0.5);
+    context.fillText(label, left + 5, row.y + scene.row / 2 + 0.5);
     context.restore();
   }
 }
@@ -92,7 +98,7 @@ function drawGutter(context, scene, ink) {
   context.textAlign = 'left';
   let before = '';
   for (const row of scene.rows) {
-    const middle = row.y + ROW / 2 + 0.5;
+    const middle = row.y + scene.row / 2 + 0.5;
     if (row.first) {
       context.font = '600 12px ' + ink.font;
       context.fillStyle = ink.ink;
@@ -102,11 +108,11 @@ function drawGutter(context, scene, ink) {
     const side = row.rank + row.who;
     if (side !== before) {
       context.fillStyle = ink[row.who];
-      context.fillRect(60, row.y, 3, ROW);
+      context.fillRect(60, row.y, 3, scene.row);
       context.fillText(row.who === 'predicted' ? 'sim' : 'run', 67, middle);
     } else {
       context.fillStyle = ink[row.who];
-      context.fillRect(60, row.y - ROW_GAP, 3, ROW + ROW_GAP);
+      context.fillRect(60, row.y - ROW_GAP, 3, scene.row + ROW_GAP);
     }
     before = side;
     context.fillStyle = ink.soft;
@@ -139,7 +145,7 @@ function drawChosen(context, scene, chosen, width, ink) {
       const x = Math.max(GUTTER, left) - 1.5;
       context.strokeStyle = ink.ink;
       context.lineWidth = 2;
-      context.strokeRect(x, row.y - 1, Math.max(4, Math.min(width, right) - x + 1), ROW + 2);
+      context.strokeRect(x, row.y - 1, Math.max(4, Math.min(width, right) - x + 1), scene.row + 2);
       context.lineWidth = 1;
     }
   }

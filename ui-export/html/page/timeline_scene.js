@@ -1,7 +1,7 @@
 // What the timeline draws, without a canvas: rows of spans, a window of time, what is where.
 
 const LANES = ['compute', 'fsdp', 'ep', 'sp', 'pp', 'd2h', 'h2d', 'host'];
-const ROW = 15, ROW_GAP = 2, SIDE_GAP = 4, RANK_GAP = 12, TOP = 24, GUTTER = 148;
+const ROW_GAP = 2, SIDE_GAP = 4, RANK_GAP = 12, TOP = 24, GUTTER = 148;
 
 // The predicted rank that stands for a measured one: itself, else one of its role, else the first.
 function standIn(ranks, wanted) {
@@ -22,7 +22,8 @@ class Scene {
     this.from = 0;
     this.to = 1;
     this.extent = 1;
-    this.height = TOP + ROW;
+    this.row = 15;       // height of a row: taller where there are few
+    this.height = TOP + this.row;
   }
 
   // `wanted`: ranks to show; the window stays where the step has the same length.
@@ -32,6 +33,9 @@ class Scene {
     const shown = (after.length > 0 ? after : before).filter((r) => wanted.has(r.rank));
     this.rows = [];
     this.ends = [];
+    const lanes = (ranks) => ranks.reduce((sum, rank) => sum + lanesOf(rank).length, 0);
+    this.row = lanes(shown) + (after.length > 0 ? lanes(before.slice(0, shown.length)) : 0) <= 8 ?
+      26 : 15;
     let y = TOP, extent = 1;
     for (const rank of shown) {
       const pairs = [];
@@ -42,7 +46,7 @@ class Scene {
         lanesOf(side).forEach((lane, k) => {
           this.rows.push({rank: rank.rank, from: side.rank, who, lane, y, side,
             first: i === 0 && k === 0, spans: side.spans.filter((s) => s.op.lane === lane)});
-          y += ROW + ROW_GAP;
+          y += this.row + ROW_GAP;
         });
         for (const span of side.spans) extent = Math.max(extent, span.end);
         if (side.end !== null) extent = Math.max(extent, side.end);
@@ -53,7 +57,7 @@ class Scene {
       const ends = ranks.map((r) => r.end).filter((end) => end !== null);
       if (ends.length > 0) this.ends.push({who, at: Math.max(...ends)});
     }
-    this.height = Math.max(y, TOP + ROW);
+    this.height = Math.max(y, TOP + this.row);
     if (extent !== this.extent) {
       this.extent = extent;
       this.fit();
@@ -87,7 +91,7 @@ class Scene {
 
   isWhole() { return this.to - this.from >= this.extent * 1.009; }
 
-  rowAt(y) { return this.rows.find((row) => y >= row.y - 1 && y <= row.y + ROW + 1) || null; }
+  rowAt(y) { return this.rows.find((row) => y >= row.y - 1 && y <= row.y + this.row + 1) || null; }
 
   // The span under a point: the nearest within three pixels.
   hit(x, y, width) {
