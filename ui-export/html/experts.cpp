@@ -11,6 +11,9 @@ namespace orrery::html {
 namespace {
 
 constexpr std::size_t kMaxColumns = 256;
+// Beyond these a file is damaged.
+constexpr std::int64_t kMostPeers = 1 << 16, kMostParts = 1 << 12;
+constexpr std::size_t kMostExperts = 1 << 20;
 
 struct ExpertGroup {
   std::int64_t size = 1, stride = 1;
@@ -22,7 +25,7 @@ Result<ExpertGroup> expert_group(TraceReader& trace) {
   if (rows.rows.empty()) return group;
   const auto* size = std::get_if<std::int64_t>(&rows.rows[0][0]);
   const auto* stride = std::get_if<std::int64_t>(&rows.rows[0][1]);
-  if (size && *size > 0) group.size = *size;
+  if (size && *size > 0 && *size <= kMostPeers) group.size = *size;
   if (stride && *stride > 0) group.stride = *stride;
   return group;
 }
@@ -69,19 +72,24 @@ Result<Records> read_records(TraceReader& trace, std::int32_t step) {
 std::map<std::int64_t, std::vector<std::int64_t>> loads_of(const Records& records,
                                                            const ExpertGroup& group) {
   std::int64_t parts = 1;
-  for (const auto& [key, record] : records) parts = std::max(parts, record.part + 1);
+  for (const auto& [key, record] : records) {
+    if (record.part < kMostParts) parts = std::max(parts, record.part + 1);
+  }
   std::map<std::int64_t, std::vector<std::int64_t>> loads;
   const std::size_t head = 1 + 2 * static_cast<std::size_t>(group.size);
   for (const auto& [key, record] : records) {
-    if (record.values.size() <= head) continue;
+    if (record.values.size() <= head || record.rank < 0 || record.part >= kMostParts) continue;
     const std::size_t local = record.values.size() - head;
     const auto peer = static_cast<std::size_t>(record.rank / group.stride % group.size);
     const std::size_t first =
         (peer * static_cast<std::size_t>(parts) + static_cast<std::size_t>(record.part)) * local;
-    std::vector<std::int64_t>& rows = loads[record.layer];
     const std::size_t all = static_cast<std::size_t>(group.size * parts) * local;
+    if (all > kMostExperts) continue;
+    std::vector<std::int64_t>& rows = loads[record.layer];
     if (rows.size() < all) rows.resize(all);
-    for (std::size_t e = 0; e < local; ++e) rows[first + e] += record.values[head + e];
+    for (std::size_t e = 0; e < local; ++e) {
+      rows[first + e] = plus(rows[first + e], record.values[head + e]);
+    }
   }
   return loads;
 }
@@ -106,7 +114,9 @@ Result<Json> experts_json(TraceReader& trace, const Side& side, std::vector<std:
   for (const auto& [layer, rows] : loads) {
     layers.push(layer);
     std::vector<std::int64_t> columns((experts + width - 1) / width, 0);
-    for (std::size_t e = 0; e < rows.size(); ++e) columns[e / width] += rows[e];
+    for (std::size_t e = 0; e < rows.size(); ++e) {
+      columns[e / width] = plus(columns[e / width], rows[e]);
+    }
     Json line = Json::array();
     for (const std::int64_t value : columns) line.push(value);
     table.push(std::move(line));

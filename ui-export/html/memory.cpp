@@ -18,7 +18,7 @@ using Levels = std::vector<std::int64_t>;
 std::int64_t total_of(const Levels& levels, const std::vector<std::int32_t>& classes) {
   std::int64_t total = 0;
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    if (classes[i] != kHostClass) total += levels[i];
+    if (classes[i] != kHostClass) total = plus(total, levels[i]);
   }
   return total;
 }
@@ -35,12 +35,9 @@ struct Window {
   }
 };
 
-// What lives before the first row of a rank. A run tells that itself, in rows of no op; for a
-// simulation the program's buffers say it. A class whose peak they exceed has them on the host.
+// What the program's buffers say lives before the step. A class whose peak they exceed has them on
+// the host.
 std::int64_t standing_bytes(const Side& side, std::int32_t rank, std::int32_t cls) {
-  for (const AllocEvent& alloc : side.allocs) {
-    if (alloc.rank == rank && alloc.op < 0) return 0;
-  }
   const auto role = side.role_of.find(rank);
   if (role == side.role_of.end()) return 0;
   const auto bytes = side.standing_bytes.find({role->second, cls});
@@ -54,8 +51,14 @@ std::int64_t standing_bytes(const Side& side, std::int32_t rank, std::int32_t cl
 // The levels of one rank by slice. What was taken before the step is live when it begins.
 std::vector<Levels> slices_of(const Side& side, std::int32_t rank, const Window& window,
                               const std::vector<std::int32_t>& classes) {
+  // A run tells what it took before its steps, in rows of no op; a simulation does not.
+  const bool told =
+      std::any_of(side.allocs.begin(), side.allocs.end(),
+                  [&](const AllocEvent& alloc) { return alloc.rank == rank && alloc.op < 0; });
   Levels now;
-  for (const std::int32_t cls : classes) now.push_back(standing_bytes(side, rank, cls));
+  for (const std::int32_t cls : classes) {
+    now.push_back(told ? 0 : standing_bytes(side, rank, cls));
+  }
   std::vector<Levels> slices(window.points);
   std::size_t filled = 0;  // slices before it are done
   for (const AllocEvent& alloc : side.allocs) {
@@ -67,7 +70,8 @@ std::vector<Levels> slices_of(const Side& side, std::int32_t rank, const Window&
       for (; filled <= slice; ++filled) slices[filled] = now;
     }
     const auto cls = std::lower_bound(classes.begin(), classes.end(), alloc.cls);
-    now[static_cast<std::size_t>(cls - classes.begin())] += alloc.delta;
+    std::int64_t& level = now[static_cast<std::size_t>(cls - classes.begin())];
+    level = plus(level, alloc.delta);
     if (!within) continue;
     Levels& highest = slices[filled - 1];
     if (total_of(now, classes) > total_of(highest, classes)) highest = now;

@@ -71,7 +71,7 @@ Result<Json> side_json(TraceReader& trace, const Side& side, const std::optional
                        const Limits& limits, OpTable& ops, std::vector<std::string>& omitted) {
   TRY(Json experts, html::experts_json(trace, side, omitted));
   std::int64_t dropped = 0;
-  for (const RankInfo& rank : side.ranks) dropped += rank.dropped;
+  for (const RankInfo& rank : side.ranks) dropped = html::plus(dropped, rank.dropped);
   return Json::object()
       .set("kind", name_of(side.run.kind))
       .set("status", name_of(side.run.status))

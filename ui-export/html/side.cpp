@@ -45,7 +45,9 @@ Status read_static(TraceReader& trace, Side& side) {
 }
 
 void index_steps(Side& side) {
-  for (const StepEvent& row : side.step_rows) {
+  for (std::size_t i = 0; i < side.step_rows.size(); ++i) {
+    const StepEvent& row = side.step_rows[i];
+    side.step_row[{row.step, row.rank}] = i;
     StepFacts& facts = side.steps[row.step];
     if (facts.ranks == 0) {
       facts.first = row;
@@ -100,6 +102,11 @@ std::int64_t nanoseconds(std::int64_t from_ns, std::int64_t to_ns) {
   std::int64_t result = 0;
   if (__builtin_sub_overflow(to_ns, from_ns, &result)) return to_ns < from_ns ? -kMost : kMost;
   return std::clamp(result, -kMost, kMost);
+}
+
+std::int64_t plus(std::int64_t a, std::int64_t b) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53;
+  return std::clamp(std::clamp(a, -kMost, kMost) + std::clamp(b, -kMost, kMost), -kMost, kMost);
 }
 
 std::string clean_text(const std::string& text) {

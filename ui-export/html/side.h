@@ -50,7 +50,8 @@ struct Side {
   // Bytes of the buffers that live before the step, by role and class.
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> standing_bytes;
   std::map<std::int32_t, StepFacts> steps;
-  std::map<std::pair<std::int32_t, std::int32_t>, SpanRange> ranges;  // by step and rank
+  std::map<std::pair<std::int32_t, std::int32_t>, SpanRange> ranges;      // by step and rank
+  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> step_row;  // by step and rank
   std::set<std::int32_t> counted;  // the steps that figures count; see compare_runs
   std::int32_t default_step = -1;  // the lower median of the counted ones, else the first
 
@@ -68,6 +69,9 @@ Result<std::int32_t> median_step(TraceReader& trace);
 
 // From one moment to another, kept within what a double of a browser holds exactly.
 std::int64_t nanoseconds(std::int64_t from_ns, std::int64_t to_ns);
+
+// The sum of two, kept within the same: the figures of a damaged file may be anything.
+std::int64_t plus(std::int64_t a, std::int64_t b);
 
 // As UTF-8: bytes that are none become U+FFFD.
 std::string clean_text(const std::string& text);

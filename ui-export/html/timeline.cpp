@@ -38,7 +38,7 @@ void join_close(std::vector<Mark>& marks, std::int64_t reach) {
     if (mark.longest_ns > last.longest_ns) last.op = mark.op;
     last.longest_ns = std::max(last.longest_ns, mark.longest_ns);
     last.end_ns = std::max(last.end_ns, mark.end_ns);
-    last.busy_ns += mark.busy_ns;
+    last.busy_ns = plus(last.busy_ns, mark.busy_ns);
     last.count += mark.count;
   }
   marks = std::move(out);
@@ -97,13 +97,11 @@ Json wire_json(const Side& side, std::int32_t step, std::int32_t rank, OpTable& 
 // When the step of the rank began and ended; null where no row of `step` says so.
 void set_bounds(const Side& side, std::int32_t step, std::int32_t rank, std::int64_t origin,
                 Json& json) {
-  for (const StepEvent& row : side.step_rows) {
-    if (row.step != step || row.rank != rank) continue;
-    json.set("start", nanoseconds(origin, row.start_ns));
-    json.set("end", nanoseconds(origin, row.end_ns));
-    return;
-  }
-  json.set("start", Json()).set("end", Json());
+  const auto found = side.step_row.find({step, rank});
+  const bool known = found != side.step_row.end();
+  const StepEvent row = known ? side.step_rows[found->second] : StepEvent{};
+  json.set("start", known ? Json(nanoseconds(origin, row.start_ns)) : Json());
+  json.set("end", known ? Json(nanoseconds(origin, row.end_ns)) : Json());
 }
 
 Json rank_json(const Side& side, std::int32_t step, std::int32_t rank, std::size_t most,

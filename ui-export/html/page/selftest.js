@@ -1,5 +1,5 @@
 // Exercises the page by its own events when the address ends in #selftest, and leaves what it found
-// in <pre id="selftest"> as lines "name: ok" or "name: why not".
+// in an element of that name, as lines "name: ok" or "name: FAILED".
 
 function inked(canvas) {
   if (!canvas || canvas.width === 0) return false;
@@ -27,6 +27,7 @@ function point(canvas, kind, x, y, more = {}) {
 function testTimeline(timeline, check) {
   const {scene, canvas} = timeline, width = timeline.width;
   canvas.setPointerCapture = () => {};  // there is no pointer to capture
+  check('timeline in the first view', canvas.getBoundingClientRect().top < 800);
   const whole = scene.to - scene.from;
   point(canvas, 'wheel', GUTTER + 300, TOP + 5, {deltaY: -400});
   check('wheel zooms', scene.to - scene.from < 0.5 * whole);
