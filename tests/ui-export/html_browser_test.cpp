@@ -146,13 +146,18 @@ TEST_F(HtmlBrowser, ARunBesideItsPrediction) {
   }
 }
 
-TEST_F(HtmlBrowser, ASimulationAlone) {
+TEST_F(HtmlBrowser, APlanSimulated) {
   const TempDir dir;
-  const testing::Pair pair = testing::simulated_pair();
+  testing::Pair pair = testing::simulated_pair();
+  const RunnerUp runner{pair.plan.layout, pair.plan.chunks, pair.plan.policy, pair.plan.predicted,
+                        "nothing: it is the same plan"};
+  pair.plan.runners_up = {runner};
   TraceReader sim = testing::write_trace(dir.file("sim.db"), testing::info_of(pair, RunKind::kSim),
                                          pair.program, pair.predicted);
   const std::string body = body_of(check_page(dir, testing::page_of(&sim, nullptr), 14));
-  EXPECT_NE(body.find("Nothing was measured"), std::string::npos);
+  for (const char* text : {"Nothing was measured", "Runners-up", "nothing: it is the same plan"}) {
+    EXPECT_NE(body.find(text), std::string::npos) << text;
+  }
   EXPECT_EQ(body.find("id=\"steps\""), std::string::npos);
   EXPECT_EQ(body.find("scatter-canvas"), std::string::npos);
 }

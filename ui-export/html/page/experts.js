@@ -4,8 +4,8 @@ function expertFacts(experts) {
   return experts.layers.map((layer, i) => {
     const rows = experts.rows[i], sum = rows.reduce((a, b) => a + b, 0);
     const mean = sum / rows.length, most = Math.max(...rows);
-    return {layer, mean, most, busiest: rows.indexOf(most), idle: rows.filter((r) => r === 0).length,
-      ratio: mean > 0 ? most / mean : 0};
+    return {layer, mean, most, busiest: rows.indexOf(most),
+      idle: rows.filter((r) => r === 0).length, ratio: mean > 0 ? most / mean : 0};
   });
 }
 

@@ -103,7 +103,10 @@ class MemoryPlot {
     context.strokeStyle = colour(this.who);
     context.lineWidth = 1.5;
     context.beginPath();
-    base.forEach((bytes, i) => { context.lineTo(x(i), y(bytes)); context.lineTo(x(i + 1), y(bytes)); });
+    base.forEach((bytes, i) => {
+      context.lineTo(x(i), y(bytes));
+      context.lineTo(x(i + 1), y(bytes));
+    });
     context.stroke();
     context.lineWidth = 1;
   }

@@ -39,9 +39,10 @@ function searchBox(plan) {
     ' bounded, ' + search.replayed + ' replayed' + (search.refined > 0 ? ', and ' +
     search.refined + ' more around the best.' : '.')];
   if (search.bound_remaining_s > 0) {
-    words.push(search.bound_remaining_s >= search.best_s ? 'Closed: no plan that was not replayed ' +
-      'can take less than ' + text.seconds(search.bound_remaining_s) + '.' : 'Open: a plan that ' +
-      'was not replayed may take as little as ' + text.seconds(search.bound_remaining_s) + '.');
+    const bound = text.seconds(search.bound_remaining_s);
+    words.push(search.bound_remaining_s >= search.best_s ?
+      'Closed: no plan that was not replayed can take less than ' + bound + '.' :
+      'Open: a plan that was not replayed may take as little as ' + bound + '.');
   }
   const rules = search.rejected.length > 0 && h('table', {}, h('thead', {}, h('tr', {},
     h('th', {class: 'num'}, 'plans'), h('th', {}, 'removed by'))), h('tbody', {},

@@ -143,7 +143,8 @@ function scatterFacts(points) {
       points.length), h('td', {class: 'num'}, text.percent(
       some.reduce((sum, p) => sum + p.op.times.measured, 0) / total)));
   });
-  return h('div', {class: 'card pad', style: 'align-self: start'}, h('h3', {}, 'How many ops are near'),
+  return h('div', {class: 'card pad', style: 'align-self: start'},
+    h('h3', {}, 'How many ops are near'),
     h('div', {class: 'scroll'}, h('table', {}, h('thead', {}, h('tr', {}, h('th', {}, ''),
       h('th', {class: 'num'}, 'ops'), h('th', {class: 'num'}, 'of the time'))),
     h('tbody', {}, rows))),

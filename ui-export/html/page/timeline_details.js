@@ -16,9 +16,10 @@ function helpDetails() {
     h('span', {}, h('i', {class: 'hatched'}), 'hatched: communication'),
     predicted && h('span', {class: 'key predicted'}, 'sim: predicted; dashed: its end'),
     measured && h('span', {class: 'key measured'}, 'run: measured; dashed: its end')),
-    h('p', {class: 'note help'}, 'Wheel: zoom. Drag: move. Click: choose an op. With the keyboard: ',
-      key('←'), ' ', key('→'), ' next op, ', key('↑'), ' ', key('↓'), ' row, ', key('+'), ' ',
-      key('−'), ' zoom, ', key('Shift'), '+', key('→'), ' move, ', key('0'), ' all, ', key('Esc'),
+    h('p', {class: 'note help'},
+      'Wheel: zoom. Drag: move. Click: choose an op. With the keyboard: ', key('←'), ' ',
+      key('→'), ' next op, ', key('↑'), ' ', key('↓'), ' row, ', key('+'), ' ', key('−'),
+      ' zoom, ', key('Shift'), '+', key('→'), ' move, ', key('0'), ' all, ', key('Esc'),
       ' none.')];
 }
 
