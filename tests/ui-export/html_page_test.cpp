@@ -109,7 +109,8 @@ TEST(HtmlPage, ADemoRunIsWellBelowTheLimit) {
   EXPECT_TRUE(at(document_of(page), "omitted").items().empty());
 }
 
-// 700 steps of 20 ranks, and one step of 100 000 ops: thinned out, and the page says so.
+// 700 steps of 20 ranks, 50 000 steps without spans, and one step of 100 000 ops: thinned out, and
+// the page says so.
 TEST(HtmlPage, ALargeTraceIsThinnedOutAndTheReaderTold) {
   const TempDir dir;
   const Program program = testing::small_program(20);
@@ -122,6 +123,17 @@ TEST(HtmlPage, ALargeTraceIsThinnedOutAndTheReaderTold) {
   EXPECT_NE(told.find("of the 700 measured steps"), std::string::npos) << told;
   EXPECT_NE(told.find("16 of the 20 measured ranks"), std::string::npos) << told;
   EXPECT_EQ(at(at(at(document, "measured"), "steps"), "step").items().size(), 700U);
+
+  TraceEvents many;
+  for (std::int32_t step = 0; step < 50'000; ++step) {
+    many.steps.push_back({0, step, step * 1000LL, step * 1000LL + 900, 1, 0, 0, 1, 0, 8});
+  }
+  TraceReader curves =
+      testing::write_trace(dir.file("many.db"), testing::run_info(program), program, many);
+  const std::string third = page_of(nullptr, &curves);
+  EXPECT_LE(third.size(), kMaxReportBytes / 4);
+  EXPECT_NE(at(document_of(third), "omitted").dump(-1).find("every 25th of 50000 steps"),
+            std::string::npos);
 
   Program deep = testing::small_program(2);
   const Op op = deep.roles[0].ops[1];

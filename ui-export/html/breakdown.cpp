@@ -95,7 +95,7 @@ Json numbers(const std::vector<Parts>& parts, double Parts::*part, double ranks)
 
 }  // namespace
 
-Json breakdown_json(const Side& side) {
+Json breakdown_json(const Side& side, const std::vector<std::int32_t>& wanted) {
   const std::vector<std::string> phases = phases_of(side);
   std::map<std::string, int> index;
   Json names = Json::array();
@@ -109,6 +109,7 @@ Json breakdown_json(const Side& side) {
   };
   std::map<std::int32_t, Sum> steps;
   for (const StepEvent& step : side.step_rows) {
+    if (std::find(wanted.begin(), wanted.end(), step.step) == wanted.end()) continue;
     const std::vector<Edge> edges = edges_of(side, step, index);
     if (edges.empty()) continue;
     Sum& sum = steps[step.step];

@@ -115,11 +115,20 @@ Json headline_json(const Side& side, const std::optional<Plan>& plan) {
   return json;
 }
 
-Json steps_json(const Side& side) {
+Json steps_json(const Side& side, std::size_t most, std::vector<std::string>& omitted) {
+  const std::size_t every = (side.steps.size() + most - 1) / std::max<std::size_t>(1, most);
+  if (every > 1) {
+    omitted.push_back("The curves of steps show every " + std::to_string(every) + "th of " +
+                      std::to_string(side.steps.size()) + " steps.");
+  }
+  std::size_t at = 0;
   Json step = Json::array(), seconds = Json::array(), loss = Json::array(),
        grad_norm = Json::array(), balance = Json::array(), z_loss = Json::array(),
        lr = Json::array(), tokens = Json::array(), counted = Json::array();
   for (const auto& [index, facts] : side.steps) {
+    const bool taken = every <= 1 || at % every == 0 || index == side.default_step;
+    ++at;
+    if (!taken) continue;
     step.push(static_cast<int>(index));
     seconds.push(facts.seconds);
     loss.push(number(facts.first.loss));

@@ -20,9 +20,10 @@ std::optional<Plan> plan_of(const RunInfo& run);
 //   {"step_s", "tokens_per_s", "mfu", "peak_bytes"}
 Json headline_json(const Side& side, const std::optional<Plan>& plan);
 
-// Steps in order: {"step": [..], "seconds": [mean over ranks], "loss": [..], "grad_norm": [..],
-// "balance_loss", "z_loss", "lr", "tokens", "counted": [0 or 1]}; null for what is no number.
-Json steps_json(const Side& side);
+// Steps in order, every n-th where there are more than `most`: {"step": [..], "seconds": [mean over
+// ranks], "loss": [..], "grad_norm": [..], "balance_loss", "z_loss", "lr", "tokens", "counted": [0
+// or 1]}; null for what is no number.
+Json steps_json(const Side& side, std::size_t most, std::vector<std::string>& omitted);
 
 // Classes of ops and single ops, largest difference first; at most `most` ops. Times are ns a rank
 // and step. `both`: two sides were compared, else one with itself and "predicted" is null.

@@ -27,7 +27,10 @@ struct Limits {
   std::size_t spans = 60'000;  // of each side
   std::size_t ops = 3'000;     // rows of the table of ops
   std::size_t points = 200;    // slices of memory over time
-  Limits half() const { return {spans / 2, ops / 2, std::max<std::size_t>(20, points / 2)}; }
+  std::size_t steps = 2'000;   // of the curves
+  Limits half() const {
+    return {spans / 2, ops / 2, std::max<std::size_t>(20, points / 2), steps / 2 + 1};
+  }
 };
 
 Json texts(const std::vector<std::string>& lines) {
@@ -39,7 +42,7 @@ Json texts(const std::vector<std::string>& lines) {
 Json ranks_json(const Side& side) {
   Json list = Json::array();
   for (const RankInfo& rank : side.ranks) {
-    if (list.items().size() == 1024) break;  // names of so many that nobody reads them
+    if (list.items().size() == 256) break;  // of more the page names none
     list.push(Json::object()
                   .set("rank", static_cast<int>(rank.rank))
                   .set("node", clean_text(rank.node))
@@ -50,16 +53,21 @@ Json ranks_json(const Side& side) {
   return list;
 }
 
+// A remark is a line, not a log.
+std::string shortened(const std::string& text) {
+  return text.size() <= 400 ? clean_text(text) : clean_text(text.substr(0, 400)) + " ...";
+}
+
 Json remarks_of(const Side& side) {
   Json list = Json::array();
   for (const Attr& attr : side.attrs) {
-    if (attr.subject == "run") list.push(clean_text(attr.name + ": " + attr.value));
+    if (attr.subject == "run") list.push(shortened(attr.name + ": " + attr.value));
   }
   std::size_t shown = 0;
   for (const NoteEvent& note : side.notes) {
     if (++shown > 20) break;
     const std::string who = note.rank < 0 ? "" : " (rank " + std::to_string(note.rank) + ")";
-    list.push(clean_text(note.name + who + ": " + note.message));
+    list.push(shortened(note.name + who + ": " + note.message));
   }
   if (side.notes.size() > 20) {
     list.push(std::to_string(side.notes.size() - 20) + " more events are in the trace");
@@ -75,7 +83,7 @@ Result<Json> side_json(TraceReader& trace, const Side& side, const std::optional
   return Json::object()
       .set("kind", name_of(side.run.kind))
       .set("status", name_of(side.run.status))
-      .set("reason", clean_text(side.run.reason))
+      .set("reason", shortened(side.run.reason))
       .set("stack", clean_text(side.run.stack))
       .set("created", clean_text(side.run.created))
       .set("file", clean_text(side.file))
@@ -85,9 +93,9 @@ Result<Json> side_json(TraceReader& trace, const Side& side, const std::optional
       .set("remarks", remarks_of(side))
       .set("default_step", side.default_step < 0 ? Json() : Json(int{side.default_step}))
       .set("headline", html::headline_json(side, plan))
-      .set("steps", html::steps_json(side))
+      .set("steps", html::steps_json(side, limits.steps, omitted))
       .set("timeline", html::timeline_json(side, limits.spans, ops, omitted))
-      .set("breakdown", html::breakdown_json(side))
+      .set("breakdown", html::breakdown_json(side, html::timeline_steps(side, limits.spans)))
       .set("memory", html::memory_json(side, limits.points, omitted))
       .set("peaks", html::peaks_json(side))
       .set("experts", std::move(experts));

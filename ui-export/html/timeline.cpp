@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 namespace orrery::html {
 namespace {
@@ -137,12 +138,17 @@ Json rank_json(const Side& side, std::int32_t step, std::int32_t rank, std::size
   return json;
 }
 
-// The steps that have spans, the most telling first.
-std::vector<std::int32_t> steps_by_interest(const Side& side) {
+std::vector<std::int32_t> steps_with_spans(const Side& side) {
   std::vector<std::int32_t> all;
   for (const auto& [key, range] : side.ranges) {
     if (all.empty() || all.back() != key.first) all.push_back(key.first);
   }
+  return all;
+}
+
+// The steps that have spans, the most telling first.
+std::vector<std::int32_t> steps_by_interest(const Side& side) {
+  const std::vector<std::int32_t> all = steps_with_spans(side);
   std::vector<std::int32_t> order = {side.default_step};
   std::vector<std::pair<double, std::int32_t>> by_time;
   for (const std::int32_t step : side.counted) {
@@ -159,10 +165,10 @@ std::vector<std::int32_t> steps_by_interest(const Side& side) {
   }
   order.insert(order.end(), all.begin(), all.end());
   std::vector<std::int32_t> distinct;
+  std::set<std::int32_t> seen;
   for (const std::int32_t step : order) {
     const bool known = std::binary_search(all.begin(), all.end(), step);
-    const bool seen = std::find(distinct.begin(), distinct.end(), step) != distinct.end();
-    if (known && !seen) distinct.push_back(step);
+    if (known && seen.insert(step).second) distinct.push_back(step);
   }
   return distinct;
 }
@@ -182,24 +188,29 @@ std::vector<std::int32_t> ranks_shown(const std::vector<std::int32_t>& ranks) {
   return shown;
 }
 
-Json timeline_json(const Side& side, std::size_t budget, OpTable& ops,
-                   std::vector<std::string>& omitted) {
-  std::vector<std::int32_t> steps = steps_by_interest(side);
-  Json list = Json::array();
-  std::size_t used = 0, taken = 0;
-  std::int64_t joined = 0;
-  const std::size_t ranks_there = side.ranks_of(side.default_step).size();
+std::vector<std::int32_t> timeline_steps(const Side& side, std::size_t budget) {
   std::vector<std::int32_t> chosen;
-  for (const std::int32_t step : steps) {
-    const std::vector<std::int32_t> ranks = ranks_shown(side.ranks_of(step));
+  std::size_t used = 0;
+  for (const std::int32_t step : steps_by_interest(side)) {
     std::size_t wanted = 0;
-    for (const std::int32_t rank : ranks) wanted += side.ranges.at({step, rank}).size();
-    if (taken > 0 && used + wanted > budget) continue;
+    for (const std::int32_t rank : ranks_shown(side.ranks_of(step))) {
+      wanted += side.ranges.at({step, rank}).size();
+    }
+    if (!chosen.empty() && used + wanted > budget) continue;
     chosen.push_back(step);
     used += wanted;
-    ++taken;
   }
   std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
+Json timeline_json(const Side& side, std::size_t budget, OpTable& ops,
+                   std::vector<std::string>& omitted) {
+  const std::vector<std::int32_t> chosen = timeline_steps(side, budget);
+  const std::size_t steps = steps_with_spans(side).size();
+  const std::size_t ranks_there = side.ranks_of(side.default_step).size();
+  Json list = Json::array();
+  std::int64_t joined = 0;
   for (const std::int32_t step : chosen) {
     const std::vector<std::int32_t> ranks = ranks_shown(side.ranks_of(step));
     const std::size_t most = budget / std::max<std::size_t>(1, ranks.size());
@@ -209,9 +220,9 @@ Json timeline_json(const Side& side, std::size_t budget, OpTable& ops,
     }
     list.push(Json::object().set("step", static_cast<int>(step)).set("ranks", std::move(rows)));
   }
-  if (taken < steps.size()) {
-    omitted.push_back("The timeline holds " + std::to_string(taken) + " of the " +
-                      std::to_string(steps.size()) + " " + what(side) + " steps.");
+  if (chosen.size() < steps) {
+    omitted.push_back("The timeline holds " + std::to_string(chosen.size()) + " of the " +
+                      std::to_string(steps) + " " + what(side) + " steps.");
   }
   if (ranks_there > kMaxRanksShown) {
     omitted.push_back("The timeline holds " + std::to_string(kMaxRanksShown) + " of the " +

@@ -16,8 +16,11 @@ inline constexpr std::size_t kMaxRanksShown = 16;
 // At most kMaxRanksShown of the ranks, spread evenly, the first and the last among them.
 std::vector<std::int32_t> ranks_shown(const std::vector<std::int32_t>& ranks);
 
-// About `budget` spans: the default step first, then the slowest, the fastest, the first, the last
-// and the others, each with the same ranks. Where one step alone is too much, neighbours on a lane
+// Steps whose spans are about `budget`, ascending: the default step is taken first, then the
+// slowest, the fastest, the first, the last and the others, each with the same ranks.
+std::vector<std::int32_t> timeline_steps(const Side& side, std::size_t budget);
+
+// The spans of those steps. Where one step alone is too much, neighbours on a lane
 // that are short and close are drawn as one block, with the time that its ops took. What is left
 // out is told in `omitted`, a sentence each.
 //   {"steps": [{"step", "ranks": [{"rank", "role", "start", "end", "op": [..], "at": [..],

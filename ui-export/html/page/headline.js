@@ -149,9 +149,9 @@ function differenceBars() {
     const numbers = both ? text.time(row.predicted) + ' / ' + text.time(row.measured) :
       text.time(row.predicted ?? row.measured);
     return [h('span', {class: 'name', title: className(row)}, className(row)),
-      h('div', {class: 'twin'}, bar('p', row.predicted), bar('m', row.measured)),
       h('span', {class: 'num'}, numbers),
-      h('span', {class: 'num'}, both ? h('b', {}, text.signedTime(difference)) : '')];
+      h('span', {class: 'num last'}, both ? h('b', {}, text.signedTime(difference)) : ''),
+      h('div', {class: 'twin'}, bar('p', row.predicted), bar('m', row.measured))];
   });
   return h('div', {class: 'card pad'},
     h('h3', {}, both ? 'Where they differ most, by class of op (a rank and step)' :

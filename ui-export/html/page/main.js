@@ -11,6 +11,11 @@ function showFoot() {
   for (const line of data.omitted) foot.append(h('p', {class: 'note'}, line));
   const by = predicted && (data.predicted_by || 'a simulated trace, ' + predicted.file);
   if (by) foot.append(h('p', {class: 'note'}, 'The prediction: ' + by + '.'));
+  const clock = measured ? Math.max(0, ...measured.ranks.map((r) => r.clock_error_ns)) : 0;
+  if (clock > 0) {
+    foot.append(h('p', {class: 'note'}, 'The clocks of the ranks agree within ' +
+      text.time(clock) + '.'));
+  }
   foot.append(h('p', {class: 'note'},
     'Errors are predicted / measured − 1. This page needs no network and holds all it shows.'));
 }

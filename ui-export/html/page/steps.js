@@ -29,7 +29,8 @@ class StepPlot {
   range() {
     const values = this.series.filter((v) => v !== null);
     if (this.band) values.push(this.band.value);
-    const low = Math.min(...values), high = Math.max(...values);
+    const low = values.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     const room = (high - low || Math.abs(high) || 1) * 0.12;
     return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
   }

@@ -27,12 +27,25 @@ class Timeline {
   choose(op, rank) {
     const found = op && this.scene.find(op, rank);
     this.cursor = found || null;
-    if (found && (found.span.end < this.scene.from || found.span.start > this.scene.to)) {
-      const half = (this.scene.to - this.scene.from) / 2;
-      const middle = (found.span.start + found.span.end) / 2;
-      this.scene.look(middle - half, middle + half);
-    }
+    if (found) this.reveal(found.span);
     change({op: op || null});
+  }
+
+  // Another part of the page chose an op: it becomes the cursor, and is brought into view.
+  follow() {
+    if (!state.op) this.cursor = null;
+    else if (!this.cursor || this.cursor.span.op !== state.op) {
+      this.cursor = this.scene.find(state.op);
+      if (this.cursor) this.reveal(this.cursor.span);
+    }
+    this.redraw();
+    this.showDetails();
+  }
+
+  reveal(span) {
+    if (span.end >= this.scene.from && span.start <= this.scene.to) return;
+    const half = (this.scene.to - this.scene.from) / 2, middle = (span.start + span.end) / 2;
+    this.scene.look(middle - half, middle + half);
   }
 
   showDetails() {
@@ -158,10 +171,7 @@ class Timeline {
 
   settle(row, span) {
     this.cursor = {row, span};
-    if (span.end < this.scene.from || span.start > this.scene.to) {
-      const half = (this.scene.to - this.scene.from) / 2;
-      this.scene.look(span.start - half, span.start + half);
-    }
+    this.reveal(span);
     change({op: span.op});
   }
 
@@ -225,7 +235,7 @@ function showTimeline() {
   timeline.showDetails();
   onChange((values) => {
     if ('step' in values) timeline.rebuild();
-    if ('op' in values) { timeline.redraw(); timeline.showDetails(); }
+    if ('op' in values) timeline.follow();
   });
   return timeline;
 }

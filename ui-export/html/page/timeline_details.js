@@ -47,6 +47,13 @@ function sideFacts(title, who, found) {
       wire && fact('received', text.bytes(wire.received)))];
 }
 
+// " on node, device" where the run told.
+function placeOf(rank) {
+  const known = main.ranks.find((row) => row.rank === rank);
+  const words = known ? [known.node, known.device].filter((word) => word !== '') : [];
+  return words.length > 0 ? ' on ' + words.join(', ') : '';
+}
+
 function opDetails(op, rank, choose) {
   const before = spanOf(predicted, predictedStep, rank, op);
   const after = spanOf(measured, state.step, rank, op);
@@ -60,7 +67,7 @@ function opDetails(op, rank, choose) {
       op.chunk > 0 && fact('chunk', String(op.chunk)), fact('group', op.group),
       fact('unit', op.unit),
       fact('writes', op.bytes === null ? 'depends on data' : text.bytes(op.bytes)),
-      fact('rank', String(rank))),
+      fact('rank', rank + placeOf(rank))),
     sideFacts('predicted', 'predicted', before),
     sideFacts('measured, step ' + state.step, 'measured', after),
     error !== null && h('p', {style: 'margin:8px 0 0'}, 'error ',
