@@ -4,13 +4,14 @@
 namespace orrery::html {
 namespace {
 
-std::string join_of(const std::string& path, const std::string& phase, std::int32_t micro_batch,
-                    std::int32_t chunk) {
-  return path + '\n' + phase + '\n' + std::to_string(micro_batch) + '\n' + std::to_string(chunk);
+std::string identity(const std::string& path, const std::string& phase, const std::string& kind,
+                     const std::string& lane, std::int32_t micro_batch, std::int32_t chunk) {
+  return path + '\n' + phase + '\n' + kind + '\n' + lane + '\n' + std::to_string(micro_batch) +
+         '\n' + std::to_string(chunk);
 }
 
-std::string join_of(const OpRow& row) {
-  return join_of(row.path, row.phase, row.micro_batch, row.chunk);
+std::string identity(const OpRow& row) {
+  return identity(row.path, row.phase, row.kind, row.lane, row.micro_batch, row.chunk);
 }
 
 // Names that repeat, each stored once.
@@ -32,8 +33,8 @@ class Names {
 
 int OpTable::add(const std::string& path, const std::string& phase, const std::string& kind,
                  const std::string& lane, std::int32_t micro_batch, std::int32_t chunk) {
-  const auto [at, fresh] = by_join_.try_emplace(join_of(path, phase, micro_batch, chunk),
-                                                static_cast<int>(entries_.size()));
+  const auto [at, fresh] = by_identity_.try_emplace(
+      identity(path, phase, kind, lane, micro_batch, chunk), static_cast<int>(entries_.size()));
   if (fresh) {
     Entry entry;
     entry.path = path;
@@ -53,8 +54,8 @@ int OpTable::add(const OpRow& row) {
 
 void OpTable::describe(const Side& side) {
   for (const OpRow& row : side.ops) {
-    const auto at = by_join_.find(join_of(row));
-    if (at == by_join_.end()) continue;
+    const auto at = by_identity_.find(identity(row));
+    if (at == by_identity_.end()) continue;
     Entry& entry = entries_[static_cast<std::size_t>(at->second)];
     if (entry.described) continue;
     entry.described = true;
@@ -68,8 +69,8 @@ void OpTable::describe(const Side& side) {
     for (const std::int32_t on : deps->second) {
       const auto other = side.op.find({row.role, on});
       if (other == side.op.end()) continue;
-      const auto known = by_join_.find(join_of(*other->second));
-      if (known != by_join_.end()) entry.deps.insert(known->second);
+      const auto known = by_identity_.find(identity(*other->second));
+      if (known != by_identity_.end()) entry.deps.insert(known->second);
     }
   }
 }

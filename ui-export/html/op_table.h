@@ -12,7 +12,8 @@
 
 namespace orrery::html {
 
-// Ops are joined as compare_runs joins them between programs: by path, phase, micro-batch, chunk.
+// An op is its path, phase, micro-batch and chunk, by which compare_runs joins programs; and its
+// kind and lane, which may differ between them.
 class OpTable {
  public:
   // The op's place in the table; added where it is new.
@@ -37,7 +38,7 @@ class OpTable {
     std::set<int> deps;
   };
   std::vector<Entry> entries_;
-  std::map<std::string, int> by_join_;
+  std::map<std::string, int> by_identity_;
 };
 
 }  // namespace orrery::html

@@ -15,7 +15,8 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Three significant digits.
+// Three significant digits; a figure and its unit stay on one line.
+const NBSP = '\u00a0';
 function digits(value) {
   const size = Math.abs(value);
   if (size === 0) return '0';
@@ -28,10 +29,10 @@ const text = {
   time(ns) {
     if (ns === null || ns === undefined || !Number.isFinite(ns)) return '–';
     const size = Math.abs(ns);
-    if (size >= 0.9995e9) return digits(ns / 1e9) + ' s';
-    if (size >= 0.9995e6) return digits(ns / 1e6) + ' ms';
-    if (size >= 0.9995e3) return digits(ns / 1e3) + ' µs';
-    return Math.round(ns) + ' ns';
+    if (size >= 0.9995e9) return digits(ns / 1e9) + NBSP + 's';
+    if (size >= 0.9995e6) return digits(ns / 1e6) + NBSP + 'ms';
+    if (size >= 0.9995e3) return digits(ns / 1e3) + NBSP + 'µs';
+    return Math.round(ns) + NBSP + 'ns';
   },
   seconds(s) { return s === null || s === undefined ? '–' : text.time(s * 1e9); },
   signedTime(ns) { return (ns > 0 ? '+' : ns < 0 ? '−' : '') + text.time(Math.abs(ns)); },
@@ -40,27 +41,30 @@ const text = {
     const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
     let at = 0, value = bytes;
     while (Math.abs(value) >= 1000 && at < names.length - 1) { value /= 1024; ++at; }
-    return (at === 0 ? value : digits(value)) + ' ' + names[at];
+    return (at === 0 ? value : digits(value)) + NBSP + names[at];
   },
   count(value) {
     if (value === null || value === undefined) return '–';
     for (const [unit, name] of [[1e12, ' T'], [1e9, ' B'], [1e6, ' M'], [1e3, 'k']]) {
-      if (Math.abs(value) >= unit) return digits(value / unit) + name;
+      if (Math.abs(value) >= unit) return digits(value / unit) + name.replace(' ', NBSP);
     }
     return digits(value);
   },
   percent(share) {
-    return share === null || !Number.isFinite(share) ? '–' : (100 * share).toFixed(1) + ' %';
+    return share === null || !Number.isFinite(share) ? '–' : (100 * share).toFixed(1) + NBSP + '%';
   },
   signedPercent(share) {
     if (share === null || !Number.isFinite(share)) return '–';
     const value = 100 * share;
-    if (Math.abs(value) < 0.05) return '0.0 %';
+    if (Math.abs(value) < 0.05) return '0.0' + NBSP + '%';
     const size = Math.abs(value) >= 1000 ? Math.abs(value).toFixed(0) : Math.abs(value).toFixed(1);
-    return (value > 0 ? '+' : '−') + size + ' %';
+    return (value > 0 ? '+' : '−') + size + NBSP + '%';
   },
-  plural(count, noun) { return count + ' ' + noun + (count === 1 ? '' : 's'); },
+  plural(count, noun) { return count + NBSP + noun + (count === 1 ? '' : 's'); },
 };
+
+// "100.0 ms" as a mark on an axis: "100 ms".
+function mark(words) { return words.replace(/\.0+(?=\s)/, ''); }
 
 // predicted / measured - 1; null where it says nothing.
 function errorOf(predicted, measured) {
@@ -72,7 +76,7 @@ function errorOf(predicted, measured) {
 
 function errorClass(error) {
   if (error === null || !Number.isFinite(error)) return '';
-  return Math.abs(error) <= 0.05 ? 'good' : Math.abs(error) <= 0.2 ? 'warn' : 'bad';
+  return Math.abs(error) < 0.0505 ? 'good' : Math.abs(error) <= 0.2 ? 'warn' : 'bad';
 }
 
 // A colour of the style sheet, by its variable.

@@ -11,10 +11,22 @@ const ops = data.ops.path.map((path, i) => ({
   unit: data.ops.names[data.ops.unit[i]], microBatch: data.ops.micro_batch[i],
   chunk: data.ops.chunk[i], communication: data.ops.communication[i] === 1, times: null,
 }));
+
+// What the two sides join by: ops of two programs may differ in lane and kind.
+const sameOps = new Map();
+for (const op of ops) {
+  const key = [op.path, op.phase, op.microBatch, op.chunk].join('\n');
+  if (!sameOps.has(key)) sameOps.set(key, []);
+  sameOps.get(key).push(op);
+  op.same = sameOps.get(key);
+}
 data.compare.ops.op.forEach((op, i) => {
-  ops[op].times = {
-    predicted: data.compare.ops.predicted[i], measured: data.compare.ops.measured[i]};
+  for (const each of ops[op].same) {
+    each.times = {
+      predicted: data.compare.ops.predicted[i], measured: data.compare.ops.measured[i]};
+  }
 });
+function isSame(op, other) { return Boolean(op && other) && op.same === other.same; }
 
 // "layer.7/moe/experts" and its sisters are one row: "layer.*/moe/experts".
 function withoutLayer(path) { return path.replace(/^(layers?)\.\d+(?=\/|$)/, '$1.*'); }

@@ -39,6 +39,9 @@ function notices() {
     }
     for (const remark of side.remarks) list.push(['', side.file + ': ' + remark]);
   }
+  if (both && !data.compare.same_program) {
+    list.push(['', 'The prediction is of another program than the run: ops are joined by path.']);
+  }
   for (const remark of data.remarks) list.push(['', remark]);
   return list.map(([kind, words]) => h('p', {class: 'notice ' + kind}, words));
 }
@@ -57,7 +60,7 @@ function differences() {
 
 function comparison(error, less, more) {
   if (Math.abs(error) < 0.0005) return 'as predicted';
-  return (100 * Math.abs(error)).toFixed(1) + ' % ' + (error > 0 ? more : less);
+  return (100 * Math.abs(error)).toFixed(1) + NBSP + '% ' + (error > 0 ? more : less);
 }
 
 function verdict() {

@@ -60,8 +60,8 @@ class MemoryPlot {
     const {left, right, top, bottom} = this.area;
     context.textBaseline = 'middle';
     const unit = Math.pow(1024, Math.max(0, Math.floor(Math.log2(most) / 10)));
-    for (const mark of ticks(0, most / unit, 4)) {
-      const y = bottom - mark * unit / most * (bottom - top);
+    for (const at of ticks(0, most / unit, 4)) {
+      const y = bottom - at * unit / most * (bottom - top);
       context.strokeStyle = colour('grid');
       context.beginPath();
       context.moveTo(left, y);
@@ -69,12 +69,12 @@ class MemoryPlot {
       context.stroke();
       context.fillStyle = colour('faint');
       context.textAlign = 'right';
-      context.fillText(mark === 0 ? '0' : text.bytes(mark * unit).replace('.0 ', ' '), left - 8, y);
+      context.fillText(at === 0 ? '0' : mark(text.bytes(at * unit)), left - 8, y);
     }
-    for (const mark of ticks(0, this.memory.end, 5)) {
-      const x = left + mark / Math.max(1, this.memory.end) * (right - left);
+    for (const at of ticks(0, this.memory.end, 5)) {
+      const x = left + at / Math.max(1, this.memory.end) * (right - left);
       context.textAlign = x > right - 20 ? 'right' : 'center';
-      context.fillText(mark === 0 ? '0' : text.time(mark).replace('.0 ', ' '), x, bottom + 14);
+      context.fillText(at === 0 ? '0' : mark(text.time(at)), x, bottom + 14);
     }
   }
 

@@ -3,7 +3,7 @@ const FIRST_ROWS = 20;
 
 // Rows of single ops, or of the same op of all layers: their sums.
 function opRows(together) {
-  const known = ops.filter((op) => op.times);
+  const known = ops.filter((op) => op.times && op === op.same[0]);
   if (!together) {
     return known.map((op) => ({path: op.path, phase: op.phase, kind: op.kind,
       microBatch: String(op.microBatch), count: 1, op, ...op.times}));
@@ -105,7 +105,7 @@ class OpTable {
     h('button', {type: 'button', 'data-column': name, onclick: () => this.sort(name)}, title))));
     const rows = this.rows(), some = this.all ? rows : rows.slice(0, FIRST_ROWS);
     this.body.replaceChildren(...some.map((row) => h('tr', {class: 'pick' +
-      (state.op === row.op ? ' chosen' : ''), onclick: () => change({op: row.op})},
+      (isSame(state.op, row.op) ? ' chosen' : ''), onclick: () => change({op: row.op})},
     shown.map(([name, , kind]) => this.cell(row, name, kind)))));
     this.foot.replaceChildren(text.plural(rows.length, 'row') +
       (some.length < rows.length ? ', ' + some.length + ' shown. ' : '. '));

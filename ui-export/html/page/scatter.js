@@ -2,12 +2,13 @@
 // prediction is exact, on the dashed lines it is off by a factor of two.
 
 function scatterPoints() {
-  return ops.filter((op) => op.times && op.times.predicted > 0 && op.times.measured > 0)
+  return ops.filter((op) => op.times && op === op.same[0])
+    .filter((op) => op.times.predicted > 0 && op.times.measured > 0)
     .map((op) => ({op, x: Math.log10(op.times.measured), y: Math.log10(op.times.predicted)}));
 }
 
 function powerLabel(power) {
-  return text.time(Math.pow(10, power)).replace(/\.0+(?= )/, '');
+  return mark(text.time(Math.pow(10, power)));
 }
 
 class Scatter {
@@ -117,7 +118,7 @@ class Scatter {
       context.stroke();
       context.globalAlpha = 1;
       context.lineWidth = 1;
-      if (state.op === point.op) {
+      if (isSame(state.op, point.op)) {
         context.strokeStyle = colour('ink');
         context.lineWidth = 2;
         context.beginPath();

@@ -34,7 +34,7 @@ class Timeline {
   // Another part of the page chose an op: it becomes the cursor, and is brought into view.
   follow() {
     if (!state.op) this.cursor = null;
-    else if (!this.cursor || this.cursor.span.op !== state.op) {
+    else if (!this.cursor || !isSame(this.cursor.span.op, state.op)) {
       this.cursor = this.scene.find(state.op);
       if (this.cursor) this.reveal(this.cursor.span);
     }

@@ -32,7 +32,7 @@ function spanOf(side, step, rank, op) {
   const ranks = stepOf(side, step);
   if (!ranks || ranks.length === 0) return null;
   const row = ranks.find((r) => r.rank === rank) || standIn(ranks, {rank, role: -1});
-  const span = row.spans.find((s) => s.op === op);
+  const span = row.spans.find((s) => isSame(s.op, op));
   return span ? {row, span} : null;
 }
 

@@ -139,7 +139,7 @@ function drawEnds(context, scene, width, height, ink) {
 function drawChosen(context, scene, chosen, width, ink) {
   for (const row of scene.rows) {
     for (const span of row.spans) {
-      if (span.op !== chosen) continue;
+      if (!isSame(span.op, chosen)) continue;
       const left = scene.x(span.start, width), right = scene.x(span.end, width);
       if (right < GUTTER || left > width) continue;
       const x = Math.max(GUTTER, left) - 1.5;

@@ -114,7 +114,7 @@ class Scene {
     const rows = this.rows.filter((row) => rank === undefined || row.rank === rank)
       .sort((a, b) => (a.who === 'measured' ? 0 : 1) - (b.who === 'measured' ? 0 : 1));
     for (const row of rows) {
-      const span = row.spans.find((s) => s.op === op);
+      const span = row.spans.find((s) => isSame(s.op, op));
       if (span) return {row, span};
     }
     return null;
