@@ -153,14 +153,18 @@ Json steps_json(const Side& side, std::size_t most, std::vector<std::string>& om
 
 Json compare_json(const CompareReport& report, bool predicted, bool measured, std::size_t most,
                   OpTable& ops, std::vector<std::string>& omitted) {
+  // A class that a side has no op of takes no time there: it is absent, not zero.
+  const auto present = [](bool side, double seconds) {
+    return side && seconds > 0 ? rounded_ns(seconds) : Json();
+  };
   Json classes = Json::array();
   for (const auto& row : report.classes) {
     classes.push(Json::object()
                      .set("kind", clean_text(row.kind))
                      .set("phase", clean_text(row.phase))
                      .set("lane", clean_text(row.lane))
-                     .set("predicted", predicted ? rounded_ns(row.seconds.predicted) : Json())
-                     .set("measured", measured ? rounded_ns(row.seconds.measured) : Json()));
+                     .set("predicted", present(predicted, row.seconds.predicted))
+                     .set("measured", present(measured, row.seconds.measured)));
   }
   // One side alone has no differences: its longest ops come first.
   std::vector<CompareReport::OpRow> rows = report.ops;

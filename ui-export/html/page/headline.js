@@ -53,9 +53,10 @@ function className(row) {
   return kind + (told && kind.startsWith(told) ? '' : ', ' + row.phase) + where;
 }
 
-// Classes that were predicted and measured, the largest difference first.
+// Classes of op, the largest difference first; one that a side lacks differs by all of it.
 function differences() {
-  return data.compare.classes.filter((row) => row.predicted !== null && row.measured !== null);
+  return data.compare.classes.map((row) =>
+    ({...row, difference: (row.predicted ?? 0) - (row.measured ?? 0)}));
 }
 
 function comparison(error, less, more) {
@@ -78,10 +79,10 @@ function verdict() {
     words.push(Math.abs(peak) < 0.0005 ? 'Peak memory is as predicted. ' :
       'Peak memory was predicted ' + comparison(peak, 'too low', 'too high') + '. ');
   }
-  const largest = differences().filter((row) => row.predicted !== row.measured).slice(0, 2);
+  const largest = differences().filter((row) => row.difference !== 0).slice(0, 2);
   if (largest.length > 0) {
     const each = largest.map((row) => className(row) + ' (' +
-      text.signedTime(row.predicted - row.measured) + ')');
+      text.signedTime(row.difference) + ')');
     words.push('The largest differences: ' + each.join('; ') + '.');
   }
   return h('p', {class: 'verdict'}, words);
@@ -148,12 +149,11 @@ function differenceBars() {
   const bar = (kind, ns) => ns !== null &&
     h('i', {class: kind, style: 'width:' + (100 * ns / most).toFixed(2) + '%'});
   const cells = rows.map((row) => {
-    const difference = both ? row.predicted - row.measured : null;
     const numbers = both ? text.time(row.predicted) + ' / ' + text.time(row.measured) :
       text.time(row.predicted ?? row.measured);
     return [h('span', {class: 'name', title: className(row)}, className(row)),
       h('span', {class: 'num'}, numbers),
-      h('span', {class: 'num last'}, both ? h('b', {}, text.signedTime(difference)) : ''),
+      h('span', {class: 'num last'}, both ? h('b', {}, text.signedTime(row.difference)) : ''),
       h('div', {class: 'twin'}, bar('p', row.predicted), bar('m', row.measured))];
   });
   return h('div', {class: 'card pad'},
