@@ -71,7 +71,10 @@ Status predict_by(const std::string& against, Subject& subject) {
   subject.predicted_by = "as given: " + against;
   if (trace) {
     TRY(subject.predicted, TraceReader::open(against));
-    return Ok{};
+    if (subject.predicted->run().kind == RunKind::kSim) return Ok{};
+    return Error::of(ErrorCode::kInvalid, against, "was measured, and --against wants a prediction",
+                     "`" + shell_line({"orrery", "compare", against, "RUN"}) +
+                         "` holds two runs against each other");
   }
   TRY(Plan plan, load_plan(against));
   return simulate_into(std::move(plan), {}, subject);
