@@ -268,6 +268,20 @@ TEST(HtmlData, FiguresAreThoseOfCompare) {
                 0.51);
   }
   EXPECT_EQ(at(at(document, "compare"), "joined").as_integer(), report.joined_ops);
+  // Layers together: two layers of the same ops, and no time lost.
+  double all = 0, together = 0;
+  std::int64_t count = 0;
+  for (const auto& row : report.ops) all += row.seconds.measured * 1e9;
+  std::set<std::string> paths;
+  for (const Json& row : at(at(document, "compare"), "layers").items()) {
+    together += at(row, "measured").as_double();
+    count += at(row, "count").as_integer();
+    paths.insert(at(row, "path").as_string());
+  }
+  EXPECT_NEAR(together, all, static_cast<double>(report.ops.size()));
+  EXPECT_EQ(count, report.joined_ops);
+  EXPECT_EQ(paths.count("layer.*/attn"), 1U);
+  EXPECT_EQ(paths.count("layer.0/attn"), 0U);
 }
 
 TEST(HtmlData, StepsAreThoseOfTheView) {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 
 namespace orrery::html {
 namespace {
@@ -74,6 +76,54 @@ Json search_json(const Plan& plan) {
       .set("bound_remaining_s", number(proof.bound_remaining_s))
       .set("rejected", std::move(rejected))
       .set("fits", std::move(fits));
+}
+
+// "layer.7/moe/experts" -> "layer.*/moe/experts".
+std::string without_layer(const std::string& path) {
+  for (const std::string start : {"layer.", "layers."}) {
+    if (path.rfind(start, 0) != 0) continue;
+    const std::size_t end = path.find_first_not_of("0123456789", start.size());
+    const bool whole = end == std::string::npos || path[end] == '/';
+    if (end == start.size() || !whole) continue;
+    return start + "*" + (end == std::string::npos ? "" : path.substr(end));
+  }
+  return path;
+}
+
+// The same op of all layers as one row, in the order in which they first come.
+Json layers_json(const std::vector<CompareReport::OpRow>& rows, bool predicted, bool measured,
+                 OpTable& ops) {
+  struct Sum {
+    const CompareReport::OpRow* first = nullptr;
+    std::int64_t count = 0;
+    Compared seconds;
+  };
+  std::map<std::tuple<std::string, std::string, std::string>, std::size_t> places;
+  std::vector<Sum> sums;
+  for (const CompareReport::OpRow& row : rows) {
+    const auto [at, fresh] =
+        places.try_emplace({without_layer(row.path), row.phase, row.kind}, sums.size());
+    if (fresh) sums.push_back({&row, 0, {}});
+    Sum& sum = sums[at->second];
+    ++sum.count;
+    sum.seconds.predicted += row.seconds.predicted;
+    sum.seconds.measured += row.seconds.measured;
+  }
+  constexpr std::size_t kMost = 2000;  // more kinds of op than any model has
+  Json list = Json::array();
+  for (std::size_t i = 0; i < std::min(kMost, sums.size()); ++i) {
+    const CompareReport::OpRow& row = *sums[i].first;
+    list.push(
+        Json::object()
+            .set("path", clean_text(without_layer(row.path)))
+            .set("phase", clean_text(row.phase))
+            .set("kind", clean_text(row.kind))
+            .set("op", ops.add(row.path, row.phase, row.kind, row.lane, row.micro_batch, row.chunk))
+            .set("count", sums[i].count)
+            .set("predicted", predicted ? rounded_ns(sums[i].seconds.predicted) : Json())
+            .set("measured", measured ? rounded_ns(sums[i].seconds.measured) : Json()));
+  }
+  return list;
 }
 
 }  // namespace
@@ -191,6 +241,7 @@ Json compare_json(const CompareReport& report, bool predicted, bool measured, st
                       .set("op", std::move(op))
                       .set("predicted", std::move(before))
                       .set("measured", std::move(after)))
+      .set("layers", layers_json(rows, predicted, measured, ops))
       .set("joined", report.joined_ops)
       .set("only_predicted", report.only_a)
       .set("only_measured", report.only_b)

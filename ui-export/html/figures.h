@@ -28,8 +28,10 @@ Json steps_json(const Side& side, std::size_t most, std::vector<std::string>& om
 // Classes of ops and single ops, largest difference first; at most `most` ops. Times are ns a rank
 // and step. `both`: two sides were compared, else one with itself and "predicted" is null.
 //   {"classes": [{"kind", "phase", "lane", "predicted", "measured"}],
-//    "ops": {"op": [..], "predicted": [..], "measured": [..]}, "joined", "only_predicted",
-//    "only_measured", "same_program"}
+//    "ops": {"op": [..], "predicted": [..], "measured": [..]},
+//    "layers": [{"path", "phase", "kind", "op" (one of them), "count", "predicted", "measured"}],
+//    "joined", "only_predicted", "only_measured", "same_program"}
+// "layers" sums the same op of all layers ("layer.*/attn"), of every op that was compared.
 Json compare_json(const CompareReport& report, bool predicted, bool measured, std::size_t most,
                   OpTable& ops, std::vector<std::string>& omitted);
 

@@ -3,25 +3,12 @@ const FIRST_ROWS = 20;
 
 // Rows of single ops, or of the same op of all layers: their sums.
 function opRows(together) {
-  const known = ops.filter((op) => op.times && op === op.same[0]);
   if (!together) {
+    const known = ops.filter((op) => op.times && op === op.same[0]);
     return known.map((op) => ({path: op.path, phase: op.phase, kind: op.kind,
       microBatch: String(op.microBatch), count: 1, op, ...op.times}));
   }
-  const groups = new Map();
-  for (const op of known) {
-    const path = withoutLayer(op.path), key = path + '\n' + op.phase + '\n' + op.kind;
-    if (!groups.has(key)) {
-      groups.set(key, {path, phase: op.phase, kind: op.kind, microBatch: '', count: 0, op,
-        predicted: null, measured: null});
-    }
-    const row = groups.get(key);
-    ++row.count;
-    for (const side of ['predicted', 'measured']) {
-      if (op.times[side] !== null) row[side] = (row[side] || 0) + op.times[side];
-    }
-  }
-  return [...groups.values()];
+  return data.compare.layers.map((row) => ({...row, microBatch: '', op: ops[row.op]}));
 }
 
 function withDifference(row) {
