@@ -29,6 +29,7 @@ const text = {
   time(ns) {
     if (ns === null || ns === undefined || !Number.isFinite(ns)) return '–';
     const size = Math.abs(ns);
+    if (size === 0) return '0' + NBSP + 's';
     if (size >= 0.9995e9) return digits(ns / 1e9) + NBSP + 's';
     if (size >= 0.9995e6) return digits(ns / 1e6) + NBSP + 'ms';
     if (size >= 0.9995e3) return digits(ns / 1e3) + NBSP + 'µs';
