@@ -23,11 +23,7 @@ Result<TraceReader> open_side(const std::string& path) {
   if (trace) return TraceReader::open(path);
   TRY(Plan plan, load_plan(path));
   TRY(const Simulated simulated, simulate_plan(std::move(plan), {}, true));
-  const SignalShelter shelter;
-  TRY(const TemporaryFolder folder, TemporaryFolder::create());
-  const std::string file = folder.path() + "/sim.db";
-  TRY_OK(write_simulation(simulated, file));
-  return TraceReader::open(file);  // an open file outlives its folder
+  return open_simulated(simulated);
 }
 
 // "10%" or "10 %" or "0.1" -> 0.1

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cli/commands.h"
+#include "cli/export_html.h"
 #include "cli/files.h"
 #include "cli/formats.h"
 #include "cli/inputs.h"
@@ -25,19 +26,39 @@ Result<const ExportFormat*> format_named(const std::string& name) {
                    near.empty() ? "known: " + known : "did you mean '" + near + "'?");
 }
 
+// A format of one trace alone.
+Status write_trace(const ExportFormat& format, const Arguments& arguments) {
+  if (arguments.has("against")) {
+    return Error::of(ErrorCode::kUsage, "--against",
+                     "'" + std::string(format.name) + "' shows one trace",
+                     "--format html shows a run beside its prediction");
+  }
+  TRY(TraceReader trace, open_trace(arguments.text("TRACE")));
+  const SignalShelter shelter;
+  return format.write(trace, arguments.text("out"));
+}
+
+void say_next(const std::string& subject, Output& out) {
+  const Result<bool> trace = is_trace(subject);
+  if (trace.ok() && trace.value()) {
+    out.next({"orrery", "analyze", subject, "breakdown"}, "the same trace in figures");
+  } else {
+    out.next({"orrery", "explain", subject}, "why this plan won");
+  }
+}
+
 Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const ExportFormat* format, format_named(arguments.text("format")));
   const std::string path = arguments.text("out");
-  TRY_OK(check_output(path, {arguments.text("TRACE")}));
-  TRY(TraceReader trace, open_trace(arguments.text("TRACE")));
-  {
-    const SignalShelter shelter;
-    TRY_OK(format->write(trace, path));
+  TRY_OK(check_output(path, {arguments.text("TRACE"), arguments.text("against")}));
+  if (format->report) {
+    TRY_OK(format->report(arguments, out));
+  } else {
+    TRY_OK(write_trace(*format, arguments));
   }
   out.line("wrote " + path + ": open it in " + std::string(format->viewer));
   out.document(versioned().set("format", format->name).set("file", path));
-  out.next({"orrery", "analyze", arguments.text("TRACE"), "breakdown"},
-           "the same trace in figures");
+  say_next(arguments.text("TRACE"), out);
   return 0;
 }
 
@@ -48,7 +69,9 @@ const std::vector<ExportFormat>& export_formats() {
       {"chrome", "Chrome trace events (JSON): one process a rank, one thread a lane",
        "https://ui.perfetto.dev or chrome://tracing", export_chrome},
       {"perfetto", "Perfetto's own format: also the live memory and collectives across ranks",
-       "https://ui.perfetto.dev", export_perfetto}};
+       "https://ui.perfetto.dev", export_perfetto},
+      {"html", "one page to read: predicted and measured side by side; also of a plan",
+       "any browser", nullptr, export_html}};
   return rows;
 }
 
@@ -56,10 +79,12 @@ const Command& export_command() {
   static const Command command = {"export",
                                   "a trace as a file that a viewer opens",
                                   "Writes a trace in another format.",
-                                  "orrery export run.db --format chrome -o run.json",
-                                  {{"TRACE", "a trace, simulated or measured"}},
+                                  "orrery export run.db --format chrome -o run.json\n"
+                                  "orrery export run.db --format html -o report.html",
+                                  {{"TRACE", "a trace; for html also a plan"}},
                                   {{"--format", "NAME", "orrery list formats", "chrome"},
-                                   {"-o,--out", "FILE", "where it goes", "", true}},
+                                   {"-o,--out", "FILE", "where it goes", "", true},
+                                   {"--against", "SIM", "html: another prediction of the run", ""}},
                                   run};
   return command;
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/command.h"
 #include "core/result.h"
 #include "tracer/trace_db.h"
 
@@ -14,7 +15,9 @@ struct ExportFormat {
   std::string_view name;
   std::string_view about;
   std::string_view viewer;  // what opens it
+  // Null where the format is made from more than one trace: then `report` makes it.
   Status (*write)(TraceReader& trace, const std::string& out);
+  Status (*report)(const Arguments& arguments, Output& out) = nullptr;
 };
 
 const std::vector<ExportFormat>& export_formats();

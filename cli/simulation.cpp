@@ -71,6 +71,14 @@ Status write_simulation(const Simulated& simulated, const std::string& path) {
   return writer.finish(RunStatus::kOk);
 }
 
+Result<TraceReader> open_simulated(const Simulated& simulated) {
+  const SignalShelter shelter;
+  TRY(const TemporaryFolder folder, TemporaryFolder::create());
+  const std::string file = folder.path() + "/sim.db";
+  TRY_OK(write_simulation(simulated, file));
+  return TraceReader::open(file);  // an open file outlives its folder
+}
+
 Result<std::vector<Binding>> read_bindings(const std::string& path, const Program& program,
                                            std::int64_t step) {
   TRY(TraceReader trace, open_trace(path));

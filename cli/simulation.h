@@ -27,6 +27,9 @@ Result<Simulated> simulate_plan(Plan plan, std::vector<Binding> bindings, bool e
 // The same simulation gives the same bytes. Appears by rename only; kIo.
 Status write_simulation(const Simulated& simulated, const std::string& path);
 
+// The same as a trace to read, in a file of its own that is gone with the reader. kIo.
+Result<TraceReader> open_simulated(const Simulated& simulated);
+
 // What a trace says of the run it holds; `created` is empty.
 RunInfo run_info(RunKind kind, const Plan& plan, const Program& program);
 

@@ -53,3 +53,18 @@ function(orrery_test name)
                          PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} COST ${A_TIMEOUT})
   endif()
 endfunction()
+
+# orrery_embed(source FILES a.sql ... HEADER folder/rows.h NAMESPACE orrery ROW Row FUNCTION rows)
+# Files as constants: `source` becomes a C++ source in the build folder; see embed.cmake.
+function(orrery_embed source)
+  cmake_parse_arguments(A "" "HEADER;NAMESPACE;ROW;FUNCTION" "FILES" ${ARGN})
+  list(TRANSFORM A_FILES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  list(JOIN A_FILES "," files)
+  add_custom_command(
+    OUTPUT ${source}
+    COMMAND ${CMAKE_COMMAND} -DOUT=${source} -DFILES=${files} -DHEADER=${A_HEADER}
+            -DNAMESPACE=${A_NAMESPACE} -DROW=${A_ROW} -DFUNCTION=${A_FUNCTION}
+            -P ${PROJECT_SOURCE_DIR}/cmake/embed.cmake
+    DEPENDS ${A_FILES} ${PROJECT_SOURCE_DIR}/cmake/embed.cmake
+    VERBATIM)
+endfunction()

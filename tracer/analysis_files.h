@@ -1,4 +1,4 @@
-// The texts of tracer/analyses/*.sql, as tracer/embed.cmake builds them in.
+// The texts of tracer/analyses/*.sql, as cmake/embed.cmake builds them in.
 #pragma once
 
 #include <string_view>

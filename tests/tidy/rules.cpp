@@ -85,8 +85,9 @@ bool contains(const std::string& line, const TextBan& ban) {
 bool has_width(const std::string& path) {
   if (ends_with(path, ".proto") || path == "Containerfile") return true;
   if (ends_with(path, ".md")) return false;
-  return is_source(path) || ends_with(path, "CMakeLists.txt") || ends_with(path, ".proto") ||
-         path == "Containerfile" || starts_with_any(path, {"scripts/", ".ci/", "cmake/"});
+  return is_source(path) || is_page(path) || ends_with(path, "CMakeLists.txt") ||
+         ends_with(path, ".proto") || path == "Containerfile" ||
+         starts_with_any(path, {"scripts/", ".ci/", "cmake/"});
 }
 
 bool is_third_party(const std::string& target) {
@@ -187,7 +188,7 @@ Violations check_file_lengths(const Tree& tree, const std::vector<LongFile>& rat
   Violations out;
   std::vector<bool> used(ratchet.size());
   for (const SourceFile& file : tree.files) {
-    if (!is_source(file.path)) continue;
+    if (!is_source(file.path) && !is_page(file.path)) continue;
     const std::size_t lines = split_lines(file.text).size();
     if (lines <= kMaxFileLines) continue;
     const auto entry = std::find_if(ratchet.begin(), ratchet.end(),
@@ -243,6 +244,12 @@ Violations check_openings(const Tree& tree) {
     }
     if (ends_with(file.path, ".sql") && file.text.compare(0, 3, "-- ") != 0) {
       out.push_back({file.path, 1, "opens without a comment: say in -- what it answers"});
+    }
+    if (ends_with(file.path, ".js") && file.text.compare(0, 3, "// ") != 0) {
+      out.push_back({file.path, 1, "opens without a comment: say in // what the file is for"});
+    }
+    if (ends_with(file.path, ".css") && file.text.compare(0, 3, "/* ") != 0) {
+      out.push_back({file.path, 1, "opens without a comment: say in /* */ what the file is for"});
     }
     if (!is_header(file.path)) continue;
     const std::vector<std::string> code = split_lines(code_only(file.text));

@@ -128,6 +128,8 @@ TEST(Rules, Columns) {
   EXPECT_EQ(check_columns(one("core/a.cpp", std::string(100, 'x') + "\n")).size(), 0U);
   EXPECT_EQ(check_columns(one("core/a.cpp", std::string(101, 'x') + "\n")).size(), 1U);
   EXPECT_EQ(check_columns(one("scripts/a", std::string(101, 'x') + "\n")).size(), 1U);
+  EXPECT_EQ(check_columns(one("ui-export/a.js", std::string(101, 'x') + "\n")).size(), 1U);
+  EXPECT_EQ(check_columns(one("ui-export/a.css", std::string(101, 'x') + "\n")).size(), 1U);
   EXPECT_EQ(check_columns(one("scripts/README.md", std::string(101, 'x') + "\n")).size(), 0U);
   std::string wide;
   for (int i = 0; i < 100; ++i) wide += "\u00e9";  // two bytes, one column
@@ -141,6 +143,7 @@ TEST(Rules, FileLengths) {
   EXPECT_EQ(check_file_lengths(one("core/a.cpp", fits), {}).size(), 0U);
   EXPECT_EQ(check_file_lengths(one("core/a.cpp", exceeds), {}).size(), 1U);
   EXPECT_EQ(check_file_lengths(one("core/a.cpp", exceeds), {{"core/a.cpp", 601}}).size(), 0U);
+  EXPECT_EQ(check_file_lengths(one("ui-export/a.js", exceeds), {}).size(), 1U);
   // The list may only shrink: an entry that is no longer needed, or too high, is a violation.
   EXPECT_EQ(check_file_lengths(one("core/a.cpp", exceeds), {{"core/a.cpp", 700}}).size(), 1U);
   EXPECT_EQ(check_file_lengths(one("core/a.cpp", fits), {{"core/a.cpp", 601}}).size(), 1U);
@@ -170,6 +173,10 @@ TEST(Rules, Openings) {
   EXPECT_EQ(check_openings(one("core/a.h", "// A.\n#include <vector>\n")).size(), 1U);
   EXPECT_EQ(check_openings(one("core/a.cpp", "// A.\n")).size(), 0U);
   EXPECT_EQ(check_openings(one("core/a.cpp", "#include <vector>\n")).size(), 1U);
+  EXPECT_EQ(check_openings(one("ui-export/a.js", "// A.\n")).size(), 0U);
+  EXPECT_EQ(check_openings(one("ui-export/a.js", "const a = 1;\n")).size(), 1U);
+  EXPECT_EQ(check_openings(one("ui-export/a.css", "/* A. */\n")).size(), 0U);
+  EXPECT_EQ(check_openings(one("ui-export/a.css", "a { }\n")).size(), 1U);
   EXPECT_EQ(check_openings(one("tracer/analyses/a.sql", "-- A.\nselect 1;\n")).size(), 0U);
   EXPECT_EQ(check_openings(one("tracer/analyses/a.sql", "select 1;\n")).size(), 1U);
 }

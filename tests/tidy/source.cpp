@@ -18,8 +18,9 @@ bool is_word(char c) {
 }
 
 bool is_text_file(const std::string& path) {
-  static const std::array<std::string, 10> endings = {".h",   ".cpp",   ".md",   ".sql",   ".test",
-                                                      ".txt", ".cmake", ".json", ".proto", ".html"};
+  static const std::array<std::string, 12> endings = {".h",     ".cpp",  ".md",    ".sql",
+                                                      ".test",  ".txt",  ".cmake", ".json",
+                                                      ".proto", ".html", ".css",   ".js"};
   const bool by_ending = std::any_of(endings.begin(), endings.end(), [&](const std::string& e) {
     return path.size() > e.size() && path.compare(path.size() - e.size(), e.size(), e) == 0;
   });
@@ -251,6 +252,8 @@ Tree load_tree(const std::string& root) {
     } else if (entry->is_regular_file() && name[0] != '.' && is_text_file(path)) {
       std::ifstream stream(entry->path(), std::ios::binary);
       tree.files.push_back({path, std::string(std::istreambuf_iterator<char>(stream), {})});
+    } else if (entry->is_regular_file() && path.ends_with(".png")) {
+      tree.files.push_back({path, ""});  // documents link to it
     }
   }
   std::sort(tree.files.begin(), tree.files.end(),
@@ -321,6 +324,10 @@ bool is_header(std::string_view path) {
 
 bool is_source(std::string_view path) {
   return is_header(path) || (path.size() > 4 && path.substr(path.size() - 4) == ".cpp");
+}
+
+bool is_page(std::string_view path) {
+  return path.ends_with(".html") || path.ends_with(".css") || path.ends_with(".js");
 }
 
 bool starts_with_any(std::string_view path, const std::vector<std::string>& prefixes) {

@@ -27,7 +27,8 @@ using Violations = std::vector<Violation>;
 
 // --- source.cpp: reading -------------------------------------------------------------------------
 
-// Reads every text file under `root`, except build/, hidden folders other than .ci, and traces.
+// Reads every text file, and the name of every picture, under `root`, except build/, hidden folders
+// other than .ci, and traces.
 Tree load_tree(const std::string& root);
 
 // The text with comments and the insides of literals blanked; line breaks and columns stay.
@@ -50,6 +51,7 @@ struct Function {
 std::vector<Function> functions_of(const SourceFile& file);
 
 bool is_source(std::string_view path);  // .h or .cpp
+bool is_page(std::string_view path);    // .html, .css or .js
 bool is_header(std::string_view path);
 bool starts_with_any(std::string_view path, const std::vector<std::string>& prefixes);
 

@@ -103,7 +103,8 @@ Violations check_quoted_includes(const Tree& tree) {
 Violations check_cmake_lists(const Tree& tree) {
   Violations out;
   for (const SourceFile& file : tree.files) {
-    if (!is_source(file.path) || is_header(file.path) || is_listed(tree, file.path)) continue;
+    const bool built = (is_source(file.path) && !is_header(file.path)) || is_page(file.path);
+    if (!built || is_listed(tree, file.path)) continue;
     out.push_back({file.path, 0, "in no CMakeLists.txt: list it, or delete it"});
   }
   return out;

@@ -10,6 +10,7 @@
 #include "tracer/merge.h"
 #include "tracer/recorder.h"
 #include "ui-export/chrome.h"
+#include "ui-export/html/report.h"
 
 namespace orrery {
 namespace {
@@ -59,6 +60,9 @@ bool read_everything(const std::string& path, const std::string& out) {
   for (const AnalysisInfo& info : list_analyses()) all &= run_analysis(reader, info.name).ok();
   all &= compare_runs(reader, reader).ok();
   all &= export_chrome(reader, out).ok();
+  HtmlInput report;
+  report.measured = report.predicted = &reader;
+  all &= html_report(report).ok();
   return all;
 }
 

@@ -28,6 +28,19 @@ $ orrery compare plan.json run.db --top 1
 > ...
 ! next: orrery analyze run.db exposed  # communication that nothing hides
 
+# The run beside its prediction, on a page: the plan is the run's own.
+$ orrery export run.db --format html -o report.html
+> wrote report.html: open it in any browser
+! next: orrery analyze run.db breakdown  # the same trace in figures
+
+$ grep -c 'loads and document lengths that step [12] recorded' report.html; rm report.html
+> 1
+
+$ orrery export run.db --format html --against run.db -o report.html
+! error: run.db: was measured, and --against wants a prediction
+!   hint: `orrery compare run.db RUN` holds two runs against each other
+? 3
+
 # Bound to what the run recorded: the same bytes of parameters, gradients and optimizer, and a
 # peak within 5 %.
 $ orrery simulate plan.json --bind run.db --step 1 -o bound.db > /dev/null 2>&1; orrery analyze run.db --json --sql "SELECT max(peak_bytes) AS b FROM v_memory WHERE class = 'total' AND step = 1" > m.json 2>/dev/null; orrery analyze bound.db --json --sql "SELECT max(peak_bytes) AS b FROM v_memory WHERE class = 'total'" > p.json 2>/dev/null; cat m.json p.json | tr -d ' ' | sed -n 's/^"b"://p' | awk 'NR == 1 { m = $1 } NR == 2 { p = $1 } END { print (p > 0.95 * m && p < 1.05 * m) ? "within 5 %" : p " against " m }'

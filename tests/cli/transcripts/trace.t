@@ -121,6 +121,50 @@ $ orrery export sim.db --format chrome -o sim.json
 $ grep -c traceEvents sim.json
 > 1
 
+# One page for a reader: of a trace, or of a plan, which is simulated first.
+$ orrery export sim.db --format html -o sim.html
+> wrote sim.html: open it in any browser
+! next: orrery analyze sim.db breakdown  # the same trace in figures
+
+$ orrery export plan.json --format html -o plan.html
+> wrote plan.html: open it in any browser
+! next: orrery explain plan.json  # why this plan won
+
+$ for page in sim plan; do head -c 15 $page.html; grep -c '"predicted_by":' $page.html; grep -c 'https\?://' $page.html; done; true
+> <!doctype html>1
+> 0
+> <!doctype html>1
+> 0
+
+$ orrery export plan.json --format html -o again.html >/dev/null 2>&1; cmp plan.html again.html
+
+# A prediction has no other prediction beside it, and other formats have none at all.
+$ orrery export sim.db --format html --against plan.json -o x.html
+! error: --against: sim.db is itself a prediction
+!   hint: give the run first: orrery export run.db --against sim.db
+? 2
+
+$ orrery export sim.db --format chrome --against plan.json -o x.json
+! error: --against: 'chrome' shows one trace
+!   hint: --format html shows a run beside its prediction
+? 2
+
+$ orrery export absent.db --format html -o x.html
+! error: absent.db: cannot be read: No such file or directory
+? 5
+
+$ echo '{}' > empty.json; orrery export empty.json --format html -o x.html
+! error: empty.json:...
+! ...
+? 3
+
+$ orrery export plan.json --format html -o plan.json
+! error: --out: plan.json would replace what this command reads
+!   hint: name another file after -o
+? 2
+
+$ test ! -e x.html
+
 $ orrery export sim.db --format chrom -o x.json
 ! error: --format: there is no format 'chrom'
 !   hint: did you mean 'chrome'?
