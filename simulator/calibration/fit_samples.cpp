@@ -280,8 +280,8 @@ class Fitter {
   }
 
   void fit_latency(std::size_t t, const Pointers& crossing) {
-    std::map<std::tuple<std::int32_t, std::int64_t, std::int64_t>, Pointers> series;
-    for (const Sample* s : crossing) series[{s->which, s->ranks, s->nodes}].push_back(s);
+    std::map<std::tuple<std::int32_t, std::int64_t, std::int64_t, std::int64_t>, Pointers> series;
+    for (const Sample* s : crossing) series[{s->which, s->ranks, s->nodes, s->passes}].push_back(s);
     std::vector<double> found;
     for (const auto& [key, samples] : series) {
       const double plateau = plateau_of(samples);
@@ -323,9 +323,16 @@ class Fitter {
   void fit_transfers(std::size_t t, std::int32_t which, const Pointers& crossing) {
     LinkTier& tier = now_.tiers[t];
     CurveBuilder curve(kSameSize);
-    std::size_t by_inner = 0;
+    std::size_t by_inner = 0, twice = 0;
+    const bool once = std::any_of(crossing.begin(), crossing.end(), [&](const Sample* s) {
+      return s->which == which && s->passes == 1;
+    });
     for (const Sample* s : crossing) {
       if (s->which != which) continue;
+      if (once && s->passes > 1) {
+        ++twice;
+        continue;
+      }
       const Group group = group_of(now_, *s);
       const double fixed = collective_time(now_, group, op_kind(*s), {0, 0}).value();
       const double moving = s->seconds - fixed - now_.device.launch.value();
@@ -342,6 +349,7 @@ class Fitter {
     const std::string name = "tiers/" + std::to_string(t) + "/efficiency/" +
                              orrery::name_of(static_cast<TransferKind>(which)) + " (" + tier.name +
                              ")";
+    note(name, twice, "are all-reduces, left out beside reduce-scatters");
     note(name, by_inner, "take what the tiers inside take, and say nothing of this one: left out");
     if (curve.empty()) return;
     EfficiencyCurve made = curve.curve();

@@ -23,7 +23,7 @@ namespace {
 struct Test {
   const char* name;
   TransferKind kind;
-  double passes;  // of the buffer over the links: an all-reduce scatters and gathers
+  std::int64_t passes;  // of the buffer over the links: an all-reduce scatters and gathers
 };
 
 constexpr std::array<Test, 4> kTests = {{{"all_gather_perf", TransferKind::kGather, 1},
@@ -323,11 +323,14 @@ class Sampler {
       : file_(file), out_(out), problems_(problems) {}
 
   void add(const Table& table, const Test& test) {
-    std::set<std::string> hosts;
-    for (const auto& [rank, host] : table.hosts) hosts.insert(host);
+    std::map<std::string, std::int64_t> hosts;  // ranks on each
+    for (const auto& [rank, host] : table.hosts) ++hosts[host];
+    const bool even = std::all_of(hosts.begin(), hosts.end(), [&](const auto& host) {
+      return host.second == hosts.begin()->second;
+    });
     const auto n = static_cast<std::int64_t>(table.hosts.size());
     const auto nodes = static_cast<std::int64_t>(hosts.size());
-    const double part = test.passes * static_cast<double>(n - 1) / static_cast<double>(n);
+    const double part = static_cast<double>(test.passes * (n - 1)) / static_cast<double>(n);
     std::size_t wrong = 0;
     for (const Row& row : table.rows) {
       for (std::size_t h = 0; h < row.halves.size(); ++h) {
@@ -352,13 +355,14 @@ class Sampler {
         s.dtype = row.dtype;
         s.bytes = row.bytes * part;
         s.ranks = n;
+        s.passes = test.passes;
         s.nodes = nodes;
         s.seconds = half.us * 1e-6;
         s.source = place_of(file_, row.line) + " " + test.name + (h == 0 ? "" : ", in place");
         out_.samples.push_back(s);
       }
     }
-    tell(table, test, wrong, n % nodes == 0);
+    tell(table, test, wrong, even);
   }
 
  private:

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
-#include "core/json.h"
 #include "simulator/calibration/text_lines.h"
 
 namespace orrery::simulator {
@@ -29,7 +29,9 @@ EfficiencyCurve CurveBuilder::curve() const {
 }
 
 std::string percent_text(double fraction) {
-  return Json(std::round(fraction * 1000) / 10).dump() + " %";
+  const std::int64_t tenths = std::llround(fraction * 1000);
+  const std::string rest = tenths % 10 == 0 ? "" : "." + std::to_string(tenths % 10);
+  return std::to_string(tenths / 10) + rest + " %";
 }
 
 }  // namespace orrery::simulator

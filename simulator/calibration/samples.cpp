@@ -79,6 +79,7 @@ Sample read_sample(const Json& json, const std::string& place, std::vector<Probl
   s.groups = reader.integer_or("groups", 1, kMostRanks, 1);
   s.ranks = reader.integer_or("ranks", 1, kMostRanks, 1);
   s.nodes = reader.integer_or("nodes", 1, kMostRanks, 1);
+  s.passes = reader.integer_or("passes", 1, 2, 1);
   s.seconds = reader.number("seconds", 0, kMostSeconds);
   if (reader.has("seconds") && s.seconds <= 0) reader.note("seconds", "is no time");
   s.spread = reader.number_or("spread", 0, 1e6, 0);
@@ -139,6 +140,7 @@ Json to_json(const Sample& s) {
   if (s.groups > 1) json.set("groups", s.groups);
   if (s.ranks > 1) json.set("ranks", s.ranks);
   if (s.nodes > 1) json.set("nodes", s.nodes);
+  if (s.passes > 1) json.set("passes", s.passes);
   json.set("seconds", s.seconds);
   if (s.spread > 0) json.set("spread", s.spread);
   return json.set("count", s.count).set("source", s.source);

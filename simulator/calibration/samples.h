@@ -2,7 +2,8 @@
 // All that `calibrate --from` reads comes down to these; text in, samples out, no input or output.
 //
 // File form: {"schema_version": 1, "device": NAME, "samples": [{"op", "dtype", "flops", "bytes",
-// "groups", "ranks", "nodes", "seconds", "spread", "count", "source"}], "facts": {NAME: number}}.
+// "groups", "ranks", "nodes", "passes", "seconds", "spread", "count", "source"}],
+// "facts": {NAME: number}}.
 // `op`, `bytes` where there are any, and `seconds` must be there; other keys of the file and of
 // its "device", where that is an object, are the tool's own.
 #pragma once
@@ -37,10 +38,11 @@ struct Sample {
   double bytes = 0;   // read and written; of a transfer: what a rank sends, own part excluded
   std::int64_t groups = 1;  // experts of a grouped product
   std::int64_t ranks = 1, nodes = 1;
-  double seconds = 0;      // median
-  double spread = 0;       // (p90 - p10) / median of the repetitions; 0: not known
-  std::int64_t count = 1;  // repetitions
-  std::string source;      // "nccl.txt:31 all_gather_perf, in place"
+  std::int64_t passes = 1;  // of a transfer over its links: 2 of an all-reduce, within its bytes
+  double seconds = 0;       // median
+  double spread = 0;        // (p90 - p10) / median of the repetitions; 0: not known
+  std::int64_t count = 1;   // repetitions
+  std::string source;       // "nccl.txt:31 all_gather_perf, in place"
   bool operator==(const Sample&) const = default;
 };
 
