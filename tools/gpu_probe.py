@@ -372,7 +372,7 @@ def pass_bodies(probe, elements):
     cols = 64 if probe.device == "cpu" else 2048
     rows = max(1, elements // cols)
     size = 2.0 * rows * cols
-    turns = 1 if probe.device == "cpu" else min(64, max(1, math.ceil(CACHE_BYTES / size)))
+    turns = 1 if probe.device == "cpu" else min(1024, max(1, math.ceil(CACHE_BYTES / size)))
 
     def times(make):
         return lambda: in_turn([make() for _ in range(turns)])

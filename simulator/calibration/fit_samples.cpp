@@ -211,7 +211,8 @@ class Fitter {
         if (moving < kLeastPart * s->seconds) {
           ++curve.bound_by_launch;
         } else {
-          curve.add(s->bytes, s->bytes / (moving * now_.device.memory_bandwidth.value()));
+          const double ideal = s->bytes / now_.device.memory_bandwidth.value();
+          curve.add(s->bytes, ideal / moving, ideal / s->seconds);
         }
       }
       const std::string name =
@@ -242,7 +243,8 @@ class Fitter {
         ++by_memory;
       } else {
         const double size = s->flops / static_cast<double>(s->groups);
-        curve.add(size, s->flops / (busy * now_.device.peak(dtype_of(*s)).value()));
+        const double ideal = s->flops / now_.device.peak(dtype_of(*s)).value();
+        curve.add(size, ideal / busy, ideal / s->seconds);
       }
     }
     const std::string name = std::string("device/efficiency/") + name_of(op);
@@ -252,16 +254,17 @@ class Fitter {
            product_curve(now_.device, op));
   }
 
-  // Fractions of a device are at most 1.
+  // Fractions of a device are at most 1. Where a launch runs beside the kernel before it, taking it
+  // off can pass that; only a rate that was plainly measured is worth a warning.
   void settle(CurveBuilder& curve, const std::string& name, const std::string& peak,
               EfficiencyCurve& target) {
     note(name, curve.bound_by_launch, "are hardly longer than a launch: left out");
     if (curve.empty()) return;
     EfficiencyCurve made = curve.curve();
-    const double best = *std::max_element(made.fraction.begin(), made.fraction.end());
-    if (best > kBeatsPeak) {
+    if (curve.best_rate > kBeatsPeak) {
       notes_.push_back({true, name + ": a measurement beats " + peak + " by " +
-                                  percent_text(best - 1) + "; held at 1: is this the device?"});
+                                  percent_text(curve.best_rate - 1) +
+                                  "; held at 1: is this the device?"});
     }
     for (double& f : made.fraction) f = std::min(f, 1.0);
     target = std::move(made);
@@ -342,8 +345,8 @@ class Fitter {
       } else if (far.inside_s >= kMostInside * moving) {
         ++by_inner;
       } else {
-        const double fraction = far.bytes / (moving * tier.bandwidth.value());
-        curve.add(far.bytes, std::min(fraction, kMostLinkFraction));
+        const double ideal = far.bytes / tier.bandwidth.value();
+        curve.add(far.bytes, std::min(ideal / moving, kMostLinkFraction), ideal / s->seconds);
       }
     }
     const std::string name = "tiers/" + std::to_string(t) + "/efficiency/" +
@@ -353,10 +356,9 @@ class Fitter {
     note(name, by_inner, "take what the tiers inside take, and say nothing of this one: left out");
     if (curve.empty()) return;
     EfficiencyCurve made = curve.curve();
-    const double best = *std::max_element(made.fraction.begin(), made.fraction.end());
-    if (best > kBeatsPeak) {
+    if (curve.best_rate > kBeatsPeak) {
       notes_.push_back({true, name + ": a measurement beats the tier's bandwidth by " +
-                                  percent_text(best - 1) + "; kept: is this the link?"});
+                                  percent_text(curve.best_rate - 1) + "; kept: is this the link?"});
     }
     tier.efficiency[static_cast<std::size_t>(which)] = std::move(made);
   }

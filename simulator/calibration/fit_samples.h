@@ -2,7 +2,8 @@
 //
 // A sample is one op alone, so each entry is solved for and none is traded against another:
 //   launch            the median of its samples
-//   fraction of a curve  work / (peak * (seconds - launch)), at the size at which op costs read it
+//   fraction of a curve  work / (peak * (seconds - launch)), at the size at which op costs read it:
+//                     the profile, which adds launches, then gives the sample back
 //   latency of a tier (plateau - launch) / ceil(log2 ranks), the plateau being the times that do
 //                     not grow while the bytes do
 // Points that lie within a tenth of each other become one, by the median of their sizes and of

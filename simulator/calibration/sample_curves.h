@@ -1,6 +1,7 @@
 // Points of an efficiency curve from samples: sizes that grow, one point where several are near.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,16 @@ class CurveBuilder {
  public:
   // Sizes less than `same` times the first of a point belong to it.
   explicit CurveBuilder(double same) : same_(same) {}
-  void add(double size, double fraction) { points_.push_back({size, fraction}); }
+  // `rate` is the fraction with the launch in the time: what was plainly measured.
+  void add(double size, double fraction, double rate) {
+    points_.push_back({size, fraction});
+    best_rate = std::max(best_rate, rate);
+  }
   bool empty() const { return points_.empty(); }
   EfficiencyCurve curve() const;
 
   std::size_t bound_by_launch = 0;  // samples that were not added
+  double best_rate = 0;
 
  private:
   struct Point {
