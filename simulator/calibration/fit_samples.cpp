@@ -217,7 +217,7 @@ class Fitter {
       }
       const std::string name =
           std::string("device/efficiency/") + name_of(static_cast<PassKind>(k));
-      settle(curve, name, "device/memory_bandwidth",
+      settle(curve, name, "device/memory_bandwidth", now_.device.pass(static_cast<PassKind>(k)),
              now_.device.passes[static_cast<std::size_t>(k)]);
     }
   }
@@ -251,23 +251,21 @@ class Fitter {
     note(name, by_memory, "take what their bytes take: left out");
     note(name, others, "are of another dtype than bf16: left out");
     settle(curve, name, bf16 ? "device/peak_bf16" : "device/peak_fp32",
-           product_curve(now_.device, op));
+           product_curve(now_.device, op), product_curve(now_.device, op));
   }
 
   // Fractions of a device are at most 1. Where a launch runs beside the kernel before it, taking it
   // off can pass that; only a rate that was plainly measured is worth a warning.
   void settle(CurveBuilder& curve, const std::string& name, const std::string& peak,
-              EfficiencyCurve& target) {
+              const EfficiencyCurve& base, EfficiencyCurve& target) {
     note(name, curve.bound_by_launch, "are hardly longer than a launch: left out");
     if (curve.empty()) return;
-    EfficiencyCurve made = curve.curve();
     if (curve.best_rate > kBeatsPeak) {
       notes_.push_back({true, name + ": a measurement beats " + peak + " by " +
                                   percent_text(curve.best_rate - 1) +
                                   "; held at 1: is this the device?"});
     }
-    for (double& f : made.fraction) f = std::min(f, 1.0);
-    target = std::move(made);
+    target = curve.curve(base, 1);
   }
 
   void fit_tier(std::size_t t) {
@@ -346,7 +344,7 @@ class Fitter {
         ++by_inner;
       } else {
         const double ideal = far.bytes / tier.bandwidth.value();
-        curve.add(far.bytes, std::min(ideal / moving, kMostLinkFraction), ideal / s->seconds);
+        curve.add(far.bytes, ideal / moving, ideal / s->seconds);
       }
     }
     const std::string name = "tiers/" + std::to_string(t) + "/efficiency/" +
@@ -355,12 +353,12 @@ class Fitter {
     note(name, twice, "are all-reduces, left out beside reduce-scatters");
     note(name, by_inner, "take what the tiers inside take, and say nothing of this one: left out");
     if (curve.empty()) return;
-    EfficiencyCurve made = curve.curve();
     if (curve.best_rate > kBeatsPeak) {
       notes_.push_back({true, name + ": a measurement beats the tier's bandwidth by " +
                                   percent_text(curve.best_rate - 1) + "; kept: is this the link?"});
     }
-    tier.efficiency[static_cast<std::size_t>(which)] = std::move(made);
+    EfficiencyCurve& target = tier.efficiency[static_cast<std::size_t>(which)];
+    target = curve.curve(target, kMostLinkFraction);
   }
 
   std::vector<SampleEntry> entries() const {

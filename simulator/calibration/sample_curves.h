@@ -25,7 +25,9 @@ class CurveBuilder {
     best_rate = std::max(best_rate, rate);
   }
   bool empty() const { return points_.empty(); }
-  EfficiencyCurve curve() const;
+  // Fractions are at most `most`. Beyond the measured sizes the shape of `base` goes on, scaled to
+  // meet the measured end.
+  EfficiencyCurve curve(const EfficiencyCurve& base, double most) const;
 
   std::size_t bound_by_launch = 0;  // samples that were not added
   double best_rate = 0;
@@ -34,6 +36,7 @@ class CurveBuilder {
   struct Point {
     double size, fraction;
   };
+  EfficiencyCurve measured(double most) const;
   double same_;
   std::vector<Point> points_;
 };

@@ -159,11 +159,12 @@ TEST(FitSamples, Device) {
   const DeviceProfile& d = fit.profile.device;
   EXPECT_DOUBLE_EQ(d.launch.value(), 4e-6);
   EXPECT_NEAR(d.host_bandwidth.value(), 1e9 / (0.025 - 4e-6), 1);
-  EXPECT_EQ(d.gemm.size, std::vector<double>{1e12});
-  EXPECT_EQ(d.gemm.fraction, std::vector<double>{1}) << "1e12 in 10 ms are the peak of 100 TFLOP/s";
+  EXPECT_EQ(d.gemm.size, (std::vector<double>{1e6, 1e12})) << "the base's first point goes along";
+  EXPECT_EQ(d.gemm.fraction, (std::vector<double>{1, 1}))
+      << "1e12 in 10 ms are the peak of 100 TFLOP/s";
   EXPECT_FALSE(says(fit, true, "beats")) << "by 0.04 %: noise";
-  EXPECT_EQ(d.grouped.size, std::vector<double>{1e11}) << "one of eight experts";
-  EXPECT_NEAR(d.grouped.fraction[0], 8e11 / (0.02 - 4e-6) / 100e12, 1e-12);
+  EXPECT_EQ(d.grouped.size, (std::vector<double>{1e6, 1e11})) << "one of eight experts";
+  EXPECT_NEAR(d.grouped.fraction[1], 8e11 / (0.02 - 4e-6) / 100e12, 1e-12);
   const EfficiencyCurve& norm = d.passes[static_cast<std::size_t>(PassKind::kNorm)];
   EXPECT_NEAR(norm.at(1e9), 1, 1e-2);
   EXPECT_EQ(fit.profile.compute_slowdown, 1.2);
@@ -181,8 +182,8 @@ TEST(FitSamples, SamplesThatSayNothingOfACurve) {
                             product(SampleOp::kGemm, 1e9, 1e8, 205e-6),      // 1e8 at 0.5 TB/s
                             product(SampleOp::kGemm, 1e10, 1e6, 205e-6)})})  // 0.5 of the peak
           .value();
-  EXPECT_EQ(fit.profile.device.gemm.size, std::vector<double>{1e10});
-  EXPECT_NEAR(fit.profile.device.gemm.fraction[0], 0.5, 1e-9);
+  EXPECT_EQ(fit.profile.device.gemm.size, (std::vector<double>{1e6, 1e10}));
+  EXPECT_NEAR(fit.profile.device.gemm.fraction[1], 0.5, 1e-9);
   EXPECT_TRUE(says(fit, false, "1 of its samples are hardly longer than a launch"));
   EXPECT_TRUE(says(fit, false, "1 of its samples take what their bytes take"));
 }
@@ -193,9 +194,23 @@ TEST(FitSamples, APeakThatIsBeaten) {
   const SampleFit fit =
       fit_samples(base_of(4, 4), {made_of({product(SampleOp::kGemm, 1e12, 1e6, 8e-3), fp8})})
           .value();
-  EXPECT_EQ(fit.profile.device.gemm.fraction, std::vector<double>{1});
+  EXPECT_EQ(fit.profile.device.gemm.fraction.back(), 1);
   EXPECT_TRUE(says(fit, true, "gemm: a measurement beats device/peak_bf16 by 25 %"));
   EXPECT_TRUE(says(fit, false, "1 products of fp8_e4m3"));
+}
+
+TEST(FitSamples, BeyondWhatWasMeasuredTheBaseGoesOn) {
+  Cluster base = base_of(4, 4);
+  base.device.gemm = {{1e8, 1e9, 1.5e10, 1e12}, {0.1, 0.2, 0.4, 0.9}};
+  // 0.3 of the peak where the base has 0.2, 0.45 at its 0.4.
+  const SampleFit fit =
+      fit_samples(base, {made_of({product(SampleOp::kGemm, 1e9, 0, 5e-6 + 1e9 / 30e12),
+                                  product(SampleOp::kGemm, 1.5e10, 0, 5e-6 + 1.5e10 / 45e12)})})
+          .value();
+  const EfficiencyCurve& curve = fit.profile.device.gemm;
+  EXPECT_EQ(curve.size, base.device.gemm.size);
+  const std::vector<double> expected = {0.15, 0.3, 0.45, 1};  // the last: 1.0125, held at 1
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(curve.fraction[i], expected[i], 1e-9) << i;
 }
 
 TEST(FitSamples, AHiddenLaunchIsNoFasterDevice) {
@@ -205,7 +220,7 @@ TEST(FitSamples, AHiddenLaunchIsNoFasterDevice) {
   pass.bytes = 6e6;
   pass.seconds = 8e-6;
   const SampleFit fit = fit_samples(base_of(4, 4), {made_of({pass})}).value();
-  EXPECT_EQ(fit.profile.device.passes[0].fraction, std::vector<double>{1});
+  EXPECT_EQ(fit.profile.device.passes[0].at(6e6), 1);
   EXPECT_FALSE(says(fit, true, "beats"));
 }
 
