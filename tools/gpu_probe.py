@@ -28,20 +28,12 @@ import time
 SCHEMA_VERSION = 1
 LIMIT_S = 540
 CACHE_BYTES = 256 << 20  # what buffers in turn must hold, to come from memory
-NAMES = {"bfloat16": "bf16", "float32": "fp32", "float64": "fp64", "float8_e4m3fn": "fp8_e4m3"}
-
-
-def quantile(values, q):
-    ordered = sorted(values)
-    place = q * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+NAMES = {"bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 
 
 def spread_of(values):
-    median = statistics.median(values)
-    return (quantile(values, 0.9) - quantile(values, 0.1)) / median if median > 0 else 0.0
+    deciles = statistics.quantiles(values, n=10, method="inclusive")
+    return (deciles[8] - deciles[0]) / statistics.median(values)
 
 
 class Timer:
@@ -98,16 +90,14 @@ def in_turn(bodies):
     def call():
         body = bodies[state["next"]]
         state["next"] = (state["next"] + 1) % len(bodies)
-        return body()
+        body()
     return call
 
 
 class Probe:
     def __init__(self, torch, args):
-        self.torch = torch
-        self.device = args.device
-        self.quick = args.quick
-        self.out = args.out
+        self.torch, self.args = torch, args
+        self.device, self.quick, self.out = args.device, args.quick, args.out
         self.timer = Timer(torch, args.device, args.quick)
         self.start = self.written = time.monotonic()
         self.document = {"schema_version": SCHEMA_VERSION, "device": device_facts(torch, args),
@@ -173,9 +163,6 @@ class Probe:
         if self.timer.cuda:
             self.torch.cuda.empty_cache()
 
-    def fact(self, name, value):
-        self.document["facts"][name] = value
-
     def tensor(self, *shape, dtype=None):
         dtype = dtype or self.torch.bfloat16
         return self.torch.randn(*shape, device=self.device).to(dtype)
@@ -220,22 +207,17 @@ def gemm_shapes(probe):
 
 def probe_gemm(probe):
     torch = probe.torch
-    for m, n, k in gemm_shapes(probe):
-        def make(m=m, n=n, k=k):
-            a, b = probe.tensor(m, k), probe.tensor(n, k)
-            out = torch.empty(m, n, device=probe.device, dtype=torch.bfloat16)
-            return lambda: torch.mm(a, b.t(), out=out)
-        probe.measure("gemm", "gemm bf16 %dx%dx%d" % (m, n, k), make, dtype="bf16",
-                      flops=2.0 * m * n * k, bytes=product_bytes(m, n, k))
     size = 16 if probe.device == "cpu" else 4096
-    for dtype, width in ((torch.float32, 4), (torch.float64, 8)):
+    rows = [(shape, torch.bfloat16, 2) for shape in gemm_shapes(probe)]
+    rows += [((size,) * 3, torch.float32, 4), ((size,) * 3, torch.float64, 8)]
+    for (m, n, k), dtype, width in rows:
+        def make(m=m, n=n, k=k, dtype=dtype):
+            a, b = probe.tensor(m, k, dtype=dtype), probe.tensor(n, k, dtype=dtype)
+            out = torch.empty(m, n, device=probe.device, dtype=dtype)
+            return lambda: torch.mm(a, b.t(), out=out)
         name = NAMES[str(dtype).split(".")[1]]
-
-        def make_wide(dtype=dtype):
-            a, b = probe.tensor(size, size, dtype=dtype), probe.tensor(size, size, dtype=dtype)
-            return lambda: torch.mm(a, b)
-        probe.measure("gemm", "gemm %s %dx%dx%d" % (name, size, size, size), make_wide, dtype=name,
-                      flops=2.0 * size ** 3, bytes=product_bytes(size, size, size, width, width))
+        probe.measure("gemm", "gemm %s %dx%dx%d" % (name, m, n, k), make, dtype=name,
+                      flops=2.0 * m * n * k, bytes=product_bytes(m, n, k, width, width))
 
 
 def probe_fp8(probe):
@@ -251,12 +233,8 @@ def probe_fp8(probe):
             b = probe.tensor(n, k).to(torch.float8_e4m3fn).t()
             one = torch.ones((), device=probe.device)
 
-            def body():
-                return torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
-            result = body()
-            if isinstance(result, tuple):  # before 2.5
-                probe.note("fp8: _scaled_mm also returns the largest value in this PyTorch")
-            return body
+            return lambda: torch._scaled_mm(a, b, scale_a=one, scale_b=one,
+                                            out_dtype=torch.bfloat16)
         probe.measure("gemm", "gemm fp8 %dx%dx%d" % (m, n, k), make, dtype="fp8_e4m3",
                       flops=2.0 * m * n * k, bytes=product_bytes(m, n, k, 1, 2))
 
@@ -267,22 +245,15 @@ def grouped_body(probe, groups, rows, n, k):
     a, b = probe.tensor(groups * rows, k), probe.tensor(groups, k, n)
     if hasattr(torch, "_grouped_mm"):
         ends = torch.arange(rows, groups * rows + 1, rows, device=probe.device, dtype=torch.int32)
-
-        def one():
-            return torch._grouped_mm(a, b, offs=ends)
         try:
-            one()
+            torch._grouped_mm(a, b, offs=ends)
             probe.timer.wait()
-            return one, "one kernel"
+            return lambda: torch._grouped_mm(a, b, offs=ends), "one kernel"
         except (RuntimeError, NotImplementedError) as error:
             probe.note("grouped: _grouped_mm: %s" % str(error).split("\n")[0][:120])
     probe.note("grouped: a loop of products, one an expert: no grouped kernel here")
     parts = a.split(rows)
-
-    def loop():
-        for part, weight in zip(parts, b):
-            torch.mm(part, weight)
-    return loop, "a loop"
+    return lambda: [torch.mm(part, weight) for part, weight in zip(parts, b)], "a loop"
 
 
 def probe_grouped(probe):
@@ -291,8 +262,7 @@ def probe_grouped(probe):
         (32, 256, 1536, 4096), (32, 1024, 1536, 4096), (64, 64, 1536, 2048), (64, 512, 1536, 2048)]
     for groups, rows, n, k in shapes:
         what = "grouped %d experts of %dx%dx%d" % (groups, rows, n, k)
-        kinds = ["one kernel", "a loop"]
-        if any(probe.has("%s, %s" % (what, kind)) for kind in kinds):
+        if any(probe.has("%s, %s" % (what, kind)) for kind in ("one kernel", "a loop")):
             continue
         try:
             body, kind = grouped_body(probe, groups, rows, n, k)
@@ -350,13 +320,6 @@ def probe_attention(probe):
                       flops=10.0 * dim * pairs, bytes=2 * moved)
 
 
-def pass_sizes(probe):
-    if probe.device == "cpu":
-        return [1 << 14]
-    powers = range(16, 31, 4 if probe.quick else 2)
-    return [1 << p for p in powers]
-
-
 def rms_norm(probe, x, weight):
     f = probe.torch.nn.functional
     if hasattr(f, "rms_norm"):
@@ -366,7 +329,7 @@ def rms_norm(probe, x, weight):
     return x * scale.to(x.dtype) * weight
 
 
-def pass_bodies(probe, elements):
+def passes_over(probe, elements):
     """(op, name, make(), bytes) of passes over `elements` bf16 numbers."""
     torch, f = probe.torch, probe.torch.nn.functional
     cols = 64 if probe.device == "cpu" else 2048
@@ -374,67 +337,45 @@ def pass_bodies(probe, elements):
     size = 2.0 * rows * cols
     turns = 1 if probe.device == "cpu" else min(1024, max(1, math.ceil(CACHE_BYTES / size)))
 
-    def times(make):
-        return lambda: in_turn([make() for _ in range(turns)])
+    def index(most):
+        return torch.randint(0, most, (rows,), device=probe.device)
 
-    def copy():
-        x, y = probe.tensor(rows, cols), probe.tensor(rows, cols)
-        return lambda: y.copy_(x)
-
-    def add():
-        x, y, z = (probe.tensor(rows, cols) for _ in range(3))
-        return lambda: torch.add(x, y, out=z)
-
-    def norm():
-        x, weight = probe.tensor(rows, cols), probe.tensor(cols)
-        return lambda: rms_norm(probe, x, weight)
-
-    def swiglu():
-        gate, up = probe.tensor(rows, cols), probe.tensor(rows, cols)
-        return lambda: f.silu(gate) * up
-
-    def softmax():
-        x = probe.tensor(rows, cols)
-        return lambda: torch.softmax(x, -1)
-
-    def cross_entropy():
-        x = probe.tensor(rows, cols)
-        y = torch.randint(0, cols, (rows,), device=probe.device)
-        return lambda: f.cross_entropy(x, y)
-
-    def gather():
-        table = probe.tensor(max(rows, 1024), cols)
-        index = torch.randint(0, table.shape[0], (rows,), device=probe.device)
-        return lambda: torch.index_select(table, 0, index)
-    return [("stream", "copy", times(copy), 2 * size), ("stream", "add", times(add), 3 * size),
-            ("norm", "rms norm", times(norm), 2 * size),
-            ("activation", "SwiGLU, eager", times(swiglu), 3 * size),
-            ("loss", "softmax", times(softmax), 2 * size),
-            ("loss", "cross entropy", times(cross_entropy), size + 8.0 * rows),
-            ("rows", "rows gathered", times(gather), 2 * size + 8.0 * rows)]
+    def of(tensors, body, *others):
+        """Makes the body over fresh tensors, as many of them in turn as caches do not hold."""
+        def one():
+            given = [probe.tensor(rows, cols) for _ in range(tensors)] + [o() for o in others]
+            return lambda: body(*given)
+        return lambda: in_turn([one() for _ in range(turns)])
+    return [
+        ("stream", "copy", of(2, lambda x, y: y.copy_(x)), 2 * size),
+        ("stream", "add", of(3, lambda x, y, z: torch.add(x, y, out=z)), 3 * size),
+        ("norm", "rms norm", of(1, lambda x, w: rms_norm(probe, x, w), lambda: probe.tensor(cols)),
+         2 * size),
+        ("activation", "SwiGLU, eager", of(2, lambda gate, up: f.silu(gate) * up), 3 * size),
+        ("loss", "softmax", of(1, lambda x: torch.softmax(x, -1)), 2 * size),
+        ("loss", "cross entropy", of(1, f.cross_entropy, lambda: index(cols)), size + 8.0 * rows),
+        ("rows", "rows gathered", of(1, lambda x, i: torch.index_select(x, 0, i),
+                                     lambda: index(rows)), 2 * size + 8.0 * rows)]
 
 
 def probe_passes(probe):
-    for size in pass_sizes(probe):
-        for op, name, make, moved in pass_bodies(probe, size // 2):
+    powers = [14] if probe.device == "cpu" else range(16, 31, 4 if probe.quick else 2)
+    for size in (1 << p for p in powers):
+        for op, name, make, moved in passes_over(probe, size // 2):
             probe.measure(op, "%s of %d bytes" % (name, size), make, dtype="bf16", bytes=moved)
-
-
-def adamw_body(probe, elements):
-    torch = probe.torch
-    kind = {"fused": True} if probe.device == "cuda" else {"foreach": True}
-    parameter = torch.nn.Parameter(probe.tensor(elements, dtype=torch.float32))
-    parameter.grad = torch.ones_like(parameter)
-    return torch.optim.AdamW([parameter], **kind).step
 
 
 def probe_optimizer(probe):
     """Gradient, parameter and two moments are read, all but the gradient written: 28 bytes each."""
-    sizes = [1 << 10] if probe.device == "cpu" else [1 << 16, 1 << 20, 1 << 24, 1 << 27]
-    for n in sizes:
-        kind = "fused" if probe.device == "cuda" else "foreach"
-        probe.measure("optimizer", "AdamW %s of %d fp32" % (kind, n),
-                      lambda n=n: adamw_body(probe, n), dtype="fp32", bytes=28.0 * n)
+    torch = probe.torch
+    kind = "fused" if probe.device == "cuda" else "foreach"
+    for n in [1 << 10] if probe.device == "cpu" else [1 << 16, 1 << 20, 1 << 24, 1 << 27]:
+        def make(n=n):
+            parameter = torch.nn.Parameter(probe.tensor(n, dtype=torch.float32))
+            parameter.grad = torch.ones_like(parameter)
+            return torch.optim.AdamW([parameter], **{kind: True}).step
+        probe.measure("optimizer", "AdamW %s of %d fp32" % (kind, n), make, dtype="fp32",
+                      bytes=28.0 * n)
 
 
 def probe_copies(probe):
@@ -500,17 +441,17 @@ def probe_beside(probe):
     device = torch.empty(size, dtype=torch.uint8, device=probe.device)
     compute, copy = slowdowns(probe, busy_product(probe),
                               lambda: host.copy_(device, non_blocking=True))
-    probe.fact("compute_slowdown_beside_copy", compute)
-    probe.fact("copy_slowdown_beside_compute", copy)
+    probe.document["facts"]["compute_slowdown_beside_copy"] = compute
+    probe.document["facts"]["copy_slowdown_beside_compute"] = copy
 
 
 def probe_noise(probe):
     if "noise" not in probe.document["facts"] and not probe.late():
         groups = 30 if probe.device == "cuda" else 5
-        probe.fact("noise", spread_of(probe.timer.seconds(busy_product(probe), groups)))
+        seconds = probe.timer.seconds(busy_product(probe), groups)
+        probe.document["facts"]["noise"] = spread_of(seconds)
 
 
-COLLECTIVES = ("all_gather", "reduce_scatter", "all_to_all", "all_reduce")
 TRANSFERS = {"all_gather": "gather", "reduce_scatter": "reduce", "all_to_all": "exchange",
              "all_reduce": "reduce"}
 
@@ -552,10 +493,9 @@ def collective_rank(rank, world, args, store, out):
     dist.init_process_group("nccl" if cuda else "gloo", init_method="file://" + store, rank=rank,
                             world_size=world)
     timer = Timer(torch, args.device, args.quick)
-    step = 16 if args.quick else 4
-    sizes = [4096 * step ** i for i in range(16) if 4096 * step ** i <= 1 << 30]
+    sizes = [1 << p for p in range(12, 31, 4 if args.quick else 2)]
     found, notes = [], []
-    for name in COLLECTIVES:
+    for name in TRANSFERS:
         for size in sizes if cuda else [4096, 65536]:
             size = max(1, size // (2 * world)) * 2 * world
             try:
@@ -574,7 +514,7 @@ def collective_rank(rank, world, args, store, out):
     dist.destroy_process_group()
 
 
-def probe_collectives(probe, args):
+def probe_collectives(probe):
     """Between the devices of this machine; on the CPU between two processes of it."""
     torch = probe.torch
     world = torch.cuda.device_count() if probe.device == "cuda" else 2
@@ -591,7 +531,7 @@ def probe_collectives(probe, args):
         out = os.path.join(folder, "found.json")
         try:
             processes.spawn(collective_rank, nprocs=world,
-                            args=(world, args, os.path.join(folder, "store"), out))
+                            args=(world, probe.args, os.path.join(folder, "store"), out))
             with open(out) as f:
                 result = json.load(f)
         except Exception as error:  # of whatever kind a rank ended with
@@ -605,21 +545,19 @@ def probe_collectives(probe, args):
                   passes=2 if row["name"] == "all_reduce" else 1)
 
 
-STAGES = ("launch", "gemm", "fp8", "grouped", "attention", "passes", "optimizer", "copies",
-          "beside", "noise", "collectives")
+STAGES = {"launch": probe_launch, "gemm": probe_gemm, "fp8": probe_fp8, "grouped": probe_grouped,
+          "attention": probe_attention, "passes": probe_passes, "optimizer": probe_optimizer,
+          "copies": probe_copies, "beside": probe_beside, "noise": probe_noise,
+          "collectives": probe_collectives}
 
 
 def run_stages(probe, args):
-    stages = {"launch": probe_launch, "gemm": probe_gemm, "fp8": probe_fp8,
-              "grouped": probe_grouped, "attention": probe_attention, "passes": probe_passes,
-              "optimizer": probe_optimizer, "copies": probe_copies, "beside": probe_beside,
-              "noise": probe_noise, "collectives": lambda p: probe_collectives(p, args)}
-    for name in STAGES:
-        if args.only and name not in args.only.split(","):
+    for name, stage in STAGES.items():
+        if args.only and name not in args.only:
             continue
         print("%4.0f s  %s" % (time.monotonic() - probe.start, name), file=sys.stderr)
         try:
-            stages[name](probe)
+            stage(probe)
         except RuntimeError as error:  # a stage that fails whole leaves the others
             probe.note("%s: left out: %s" % (name, str(error).split("\n")[0][:160]))
         probe.write()
@@ -635,12 +573,8 @@ def parse(words):
     parser.add_argument("--quick", action="store_true", help="fewer sizes and repetitions")
     parser.add_argument("--resume", action="store_true", help="go on with what OUT has")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--only", help="some stages of: " + ",".join(STAGES))
-    args = parser.parse_args(words)
-    unknown = [s for s in (args.only or "").split(",") if s and s not in STAGES]
-    if unknown:
-        parser.error("no stage %r: one of %s" % (unknown[0], ", ".join(STAGES)))
-    return args
+    parser.add_argument("--only", nargs="+", choices=list(STAGES), help="some stages")
+    return parser.parse_args(words)
 
 
 def main(words=None):

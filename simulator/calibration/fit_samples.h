@@ -6,11 +6,12 @@
 //                     the profile, which adds launches, then gives the sample back
 //   latency of a tier (plateau - launch) / ceil(log2 ranks), the plateau being the times that do
 //                     not grow while the bytes do
-// Points that lie within a tenth of each other become one, by the median of their sizes and of
-// their fractions; beyond the measured sizes the base's curve goes on, scaled to meet them. A
-// sample that another term bounds (its launch, the memory of a product, an inner tier of a
-// collective) says nothing of a curve and is left out, with a note. Bandwidths and peaks stay those
-// of the base: they are facts of the hardware, and fractions are of them.
+// Points within a tenth of each other (products, which differ in shape as well: within a factor of
+// two) become one, by the median of their sizes and of their fractions; beyond the measured sizes
+// the base's curve goes on, scaled to meet them. A sample that another term bounds (its launch, the
+// memory of a product, an inner tier of a collective) says nothing of a curve and is left out, with
+// a note. Bandwidths and peaks stay those of the base: they are facts of the hardware, and
+// fractions are of them.
 #pragma once
 
 #include <string>
