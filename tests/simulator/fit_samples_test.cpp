@@ -100,6 +100,12 @@ TEST(FitSamples, SeveralHosts) {
   ASSERT_EQ(curve.size, std::vector<double>{2e6});
   EXPECT_NEAR(curve.fraction[0], 0.5, 1e-9);
   EXPECT_TRUE(curve_of(fit, 0, TransferKind::kExchange).empty());
+  EXPECT_TRUE(says(fit, true, "tiers inside were not measured"));
+  Measurements both = m;
+  both.samples.push_back(transfer(TransferKind::kExchange, 3e6, 2, 1, 1e-3));
+  const SampleFit whole = fit_samples(base_of(2, 8), {both}).value();
+  EXPECT_FALSE(says(whole, true, "tiers inside were not measured"));
+  EXPECT_EQ(curve_of(whole, 1, TransferKind::kExchange).size, std::vector<double>{2e6});
 }
 
 TEST(FitSamples, HalfOfEachHost) {
