@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "cli/calibrate_probe.h"
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/inputs.h"
+#include "cli/measurements.h"
 #include "cli/observations.h"
 #include "cli/table.h"
 #include "core/cluster.h"
@@ -103,37 +106,120 @@ void print_fit(const Fit& fit, std::size_t top, Output& out) {
   out.line(entries.text());
 }
 
-// The cluster whose speeds are fitted: --cluster, else that of the first run.
-Result<Cluster> prior_of(const Arguments& arguments, const std::vector<MeasuredRun>& runs) {
+// The cluster whose speeds are fitted: --cluster, else what was probed, else that of the first run.
+Result<Cluster> prior_of(const Arguments& arguments, const std::string& probed,
+                         const std::vector<MeasuredRun>& runs) {
+  if (!probed.empty()) return load_cluster(probed);
   if (arguments.has("cluster")) return load_cluster(arguments.text("cluster"));
   return runs.front().plan->cluster;
 }
 
+// The words of a call: which files are runs. After --from, and among several, content tells.
+struct Inputs {
+  std::vector<std::string> runs, files;
+};
+
+Result<Inputs> inputs_of(const Arguments& arguments) {
+  Inputs inputs;
+  inputs.runs = arguments.all("RUN");
+  if (arguments.has("from")) {
+    std::vector<std::string> words = arguments.all("from");
+    words.insert(words.end(), inputs.runs.begin(), inputs.runs.end());
+    inputs.runs.clear();
+    for (const std::string& word : words) {
+      TRY(const bool trace, is_trace(word));
+      (trace ? inputs.runs : inputs.files).push_back(word);
+    }
+  }
+  if (inputs.runs.empty() && !inputs.files.empty() && !arguments.has("cluster")) {
+    return Error::of(ErrorCode::kUsage, "orrery calibrate", "--from has no cluster to begin with",
+                     "--cluster NAME says which devices and links were measured");
+  }
+  return inputs;
+}
+
+// What a calibration rests on and gives, in the order in which it is done.
+struct Outcome {
+  Cluster profile;
+  std::vector<simulator::Measurements> files;
+  std::optional<simulator::SampleFit> samples;
+  std::optional<Fit> runs;
+};
+
+Json entries_of(const Outcome& done) {
+  Json rows = done.samples ? sample_entries_json(*done.samples) : Json::array();
+  if (!done.runs) return rows;
+  const Json fitted = entries_json(*done.runs);
+  for (const Json& row : fitted.items()) rows.push(row);
+  return rows;
+}
+
+Json record_of(const Outcome& done) {
+  Json record = Json::object()
+                    .set("entries", entries_of(done))
+                    .set("runs", done.runs ? runs_json(*done.runs) : Json::array());
+  if (done.samples) {
+    record.set("files", measurements_json(done.files)).set("notes", notes_json(*done.samples));
+  }
+  return record;
+}
+
+// Samples first: they move single entries; then runs, which begin from these.
+Result<Outcome> calibrate(const Cluster& prior, const std::vector<std::string>& files,
+                          const std::vector<MeasuredRun>& runs) {
+  Outcome done;
+  done.profile = prior;
+  if (!files.empty()) {
+    TRY(done.files, read_measurements(files));
+    TRY(done.samples, simulator::fit_samples(prior, done.files));
+    done.profile = done.samples->profile;
+  }
+  if (!runs.empty()) {
+    TRY(done.runs, simulator::fit_profile(done.profile, observations_of(runs)));
+    done.runs->profile.uncertainty = uncertainty_of(*done.runs);
+    done.profile = done.runs->profile;
+  }
+  return done;
+}
+
+// Where nothing is given, this machine says it itself.
+Result<Probed> probe_for(const Arguments& arguments, Inputs& inputs, Output& out) {
+  if (!inputs.runs.empty() || !inputs.files.empty()) return Probed{};
+  ProbeJob job;
+  job.out = arguments.text("out");
+  job.cluster = arguments.text("cluster");
+  TRY(job.ranks, arguments.integer("ranks", 1, 1024));
+  TRY(Probed probed, probe_by_running(job, out));
+  inputs.runs = probed.runs;
+  return probed;
+}
+
 Result<int> run(const Arguments& arguments, Output& out) {
-  const std::vector<std::string> paths = arguments.all("RUN");
+  TRY(Inputs inputs, inputs_of(arguments));
+  std::vector<std::string> all = inputs.files;
+  all.insert(all.end(), inputs.runs.begin(), inputs.runs.end());
   const std::string path = arguments.text("out");
   TRY(const std::int64_t top, arguments.integer("top", 0, 100000));
-  TRY_OK(check_output(path, paths));
+  TRY_OK(check_output(path, all));
+  TRY(const Probed probed, probe_for(arguments, inputs, out));
   std::vector<MeasuredRun> runs;
-  for (const std::string& file : paths) {
+  for (const std::string& file : inputs.runs) {
     TRY(MeasuredRun one, read_run(file));
     runs.push_back(std::move(one));
   }
-  TRY(const Cluster prior, prior_of(arguments, runs));
-  TRY(Fit fit, simulator::fit_profile(prior, observations_of(runs)));
-  fit.profile.uncertainty = uncertainty_of(fit);
-  Json file = to_json(fit.profile);
-  file.set("calibration", Json::object()
-                              .set("entries", entries_json(fit))
-                              .set("runs", runs_json(fit))
-                              .set("prior_sha256", prior.sha256));
-  TRY_OK(write_whole(path, file.dump() + "\n"));
-  print_fit(fit, static_cast<std::size_t>(top), out);
-  out.document(versioned()
-                   .set("file", path)
-                   .set("runs", runs_json(fit))
-                   .set("entries", entries_json(fit))
-                   .set("uncertainty", fit.profile.uncertainty));
+  TRY(const Cluster prior, prior_of(arguments, probed.cluster, runs));
+  TRY(const Outcome done, calibrate(prior, inputs.files, runs));
+  const Json record = record_of(done);
+  Json stored = record, file = to_json(done.profile);
+  stored.set("prior_sha256", prior.sha256);
+  TRY_OK(write_whole(path, file.set("calibration", std::move(stored)).dump() + "\n"));
+  if (!probed.runs.empty()) remove_parts_of(path);
+  const auto shown = static_cast<std::size_t>(top);
+  if (done.samples) print_samples(done.files, *done.samples, shown, out);
+  if (done.runs) print_fit(*done.runs, shown, out);
+  Json document = versioned().set("file", path);
+  for (const auto& [key, value] : record.members()) document.set(key, value);
+  out.document(document.set("uncertainty", done.profile.uncertainty));
   out.note("wrote " + path);
   out.next(
       {"orrery", "plan", "--model", "qwen3-moe-10m", "--cluster", path, "--workload", "demo-local"},
@@ -146,14 +232,22 @@ Result<int> run(const Arguments& arguments, Output& out) {
 const Command& calibrate_command() {
   static const Command command = {
       "calibrate",
-      "the speeds of a machine, from the runs it has made",
+      "the speeds of a machine, from a probe, its runs and measuring tools",
       "Fits the device and links of a cluster to measured runs: each op's time is a sum of what\n"
       "the profile says, entry by entry, and entries move until the sums agree. Writes a cluster\n"
-      "file with what was fitted, its residuals and where it holds.",
+      "file with what was fitted, its residuals and where it holds. With --from, single ops that\n"
+      "other tools measured set their entries first: tables of nccl-tests, nvbandwidth's text or\n"
+      "JSON, `nvidia-smi topo -m`, the JSON of tools/gpu_probe.py; each is known by its content.\n"
+      "With nothing given it probes this machine and makes a few short runs of its own; broken\n"
+      "off, the same command goes on where it stopped.",
+      "orrery calibrate -o calibration.json\n"
       "orrery calibrate run.db -o calibration.json\n"
+      "orrery calibrate --from nccl.txt probe.json --cluster h100x16 -o calibration.json\n"
       "orrery calibrate a.db b.db --cluster local.json -o calibration.json",
-      {{"RUN", "measured runs (orrery train)", true, true}},
-      {{"--cluster", "NAME", "the speeds to begin with; else those of the first run's plan", ""},
+      {{"RUN", "measured runs (orrery train)", false, true}},
+      {{"--from", "FILE...", "outputs of measuring tools", "", false, true},
+       {"--cluster", "NAME", "the speeds to begin with; else those of the first run's plan", ""},
+       {"--ranks", "N", "of the probe, where nothing is given", "4"},
        {"--top", "N", "entries to print", "12"},
        {"-o,--out", "FILE", "where the cluster file goes", "calibration.json"}},
       run};

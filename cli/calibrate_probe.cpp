@@ -116,8 +116,8 @@ class Prober {
     const std::string plan = place(std::string(trial.name) + ".json");
     const std::string run = place(std::string(trial.name) + ".db");
     if (done(trial.name, run)) return true;
-    std::vector<std::string> words = {"plan", "--model",    trial.model,  "--cluster", cluster,
-                                      "--workload", "demo-local", "-o", plan};
+    std::vector<std::string> words = {"plan",       "--model",    trial.model, "--cluster", cluster,
+                                      "--workload", "demo-local", "-o",        plan};
     for (const std::string& pin : trial.pins) {
       words.push_back("--pin");
       words.push_back(pin);
@@ -129,8 +129,9 @@ class Prober {
                        std::string("no plan of the trial ") + trial.name);
     }
     --part_;
-    TRY(const ChildEnd end, call(std::string(trial.name) + ": run", {"train", plan, "--data",
-                                 place("text"), "--steps", "6", "-o", run}));
+    TRY(const ChildEnd end,
+        call(std::string(trial.name) + ": run",
+             {"train", plan, "--data", place("text"), "--steps", "6", "-o", run}));
     if (end.code == 0) return true;
     fs::remove(run);
     return Error::of(ErrorCode::kRun, "orrery calibrate",

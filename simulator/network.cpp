@@ -95,11 +95,13 @@ struct Route {
   Crossing slowest, farthest;
 };
 
-Route route_of(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire) {
+// Calls `visit` with the crossing of each tier, from the innermost.
+template <class Visit>
+void for_crossings(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire,
+                   Visit visit) {
   CHECK(!cluster.tiers.empty(), "a cluster without links");
   const auto bytes = static_cast<double>(std::max(wire.sent, wire.received));
   const auto which = static_cast<std::size_t>(transfer_of(kind));
-  Route route;
   for_tiers(cluster, group, [&](std::size_t t, std::int64_t inner, std::int64_t here) {
     const LinkTier& tier = cluster.tiers[t];
     double crossing = crossing_bytes(cluster, kind, bytes, group.size, inner, here);
@@ -109,16 +111,33 @@ Route route_of(const Cluster& cluster, const Group& group, OpKind kind, WireByte
     const EfficiencyCurve& curve = tier.efficiency[which];
     const double fraction = curve.empty() ? 1 : curve.at(crossing);
     const double seconds = crossing / (tier.bandwidth.value() * fraction);
-    const auto index = static_cast<std::int32_t>(t);
-    if (seconds >= route.slowest.seconds) route.slowest = {index, crossing, seconds};
+    visit(Crossing{static_cast<std::int32_t>(t), crossing, seconds}, tier);
+  });
+}
+
+Route route_of(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire) {
+  Route route;
+  for_crossings(cluster, group, kind, wire, [&](const Crossing& crossing, const LinkTier& tier) {
+    if (crossing.seconds >= route.slowest.seconds) route.slowest = crossing;
     if (tier.latency.value() >= route.farthest.seconds) {
-      route.farthest = {index, 0, tier.latency.value()};
+      route.farthest = {crossing.tier, 0, tier.latency.value()};
     }
   });
   return route;
 }
 
 }  // namespace
+
+FarthestTier farthest_tier(const Cluster& cluster, const Group& group, OpKind kind,
+                           WireBytes wire) {
+  FarthestTier out;
+  double seconds = 0;  // of the tier before
+  for_crossings(cluster, group, kind, wire, [&](const Crossing& crossing, const LinkTier&) {
+    out = {crossing.tier, crossing.bytes, std::max(out.inside_s, seconds)};
+    seconds = crossing.seconds;
+  });
+  return out;
+}
 
 Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire,
                         Terms* terms) {

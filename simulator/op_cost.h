@@ -36,6 +36,14 @@ Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind,
 // What it takes of cores and links meanwhile: those of the tier that bounds it.
 Share collective_share(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire);
 
+// For calibration: the farthest tier that a group of several ranks crosses, the bytes at which its
+// curve is read (of shared links: of all that share one), and what the slowest tier inside takes.
+struct FarthestTier {
+  std::int32_t tier = 0;
+  double bytes = 0, inside_s = 0;
+};
+FarthestTier farthest_tier(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire);
+
 // Durations of every op of `role` on `rank` under `binding`.
 std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& program,
                                       const Role& role, std::int32_t rank,
