@@ -129,6 +129,7 @@ LinkTier read_tier(ObjectReader& one, std::vector<Problem>& problems) {
   tier.latency = Seconds(one.quantity("latency", "s"));
   if (tier.latency.value() > 1) one.note("latency", "is more than a second");
   tier.cpu = one.number_or("cpu", 0, 1, 0);
+  tier.spread = one.number_or("spread", 0, 1, 0);
   tier.shared_by = one.integer_or("shared_by", 0, kMaxDevices, 0);
   const Json* curves = one.has("efficiency") ? one.child("efficiency") : nullptr;
   if (curves != nullptr) {
@@ -234,6 +235,7 @@ Json link_json(const LinkTier& tier) {
       .set("bandwidth", exact_quantity(tier.bandwidth.value(), "bytes/s"))
       .set("latency", exact_quantity(tier.latency.value(), "s"));
   if (tier.cpu > 0) json.set("cpu", tier.cpu);
+  if (tier.spread > 0) json.set("spread", tier.spread);
   if (tier.shared_by > 0) json.set("shared_by", tier.shared_by);
   Json curves = Json::object();
   bool any = false;

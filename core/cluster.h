@@ -63,12 +63,13 @@ struct LinkTier {
   BytesPerSecond bandwidth;  // a device, one direction
   Seconds latency;           // of one message step
   double cpu = 0;            // share of a core that a member's transfer takes meanwhile
+  double spread = 0;         // relative spread of transfers: see Cluster::spread
   // Devices in a row that share one link of this tier (the NIC of a node): `bandwidth` is that of
   // the link, and transfers beside each other part it. 0: every device has its own, and what runs
   // beside is not priced.
   std::int64_t shared_by = 0;
-  // Fraction of the bandwidth against the bytes that a rank (of shared links: all that share it)
-  // moves over this tier; empty: 1. More than 1 where bursts pass a shaped link faster.
+  // Fraction of the bandwidth against the bytes that a rank moves over this tier; empty: 1. More
+  // than 1 where bursts pass a shaped link faster.
   std::array<EfficiencyCurve, kNumTransferKinds> efficiency = {};
   bool operator==(const LinkTier&) const = default;
 };
@@ -88,7 +89,7 @@ struct Cluster {
   double compute_slowdown = 1;  // of compute while a collective runs beside it, >= 1
   double link_slowdown = 1;     // of a collective while compute runs beside it, >= 1
   // Relative spread of what a rank takes from one collective to the next: of a group the last is
-  // waited for. By it the simulator stretches compute (op_cost.h).
+  // waited for. By it the simulator stretches compute, and transfers by their tier's (op_cost.h).
   double spread = 0;
   double uncertainty = 0.25;  // relative half-width of the p10-p90 interval of a step
   Bytes host_memory;          // of a node, for what moves there; 0: not known

@@ -104,10 +104,7 @@ void for_crossings(const Cluster& cluster, const Group& group, OpKind kind, Wire
   const auto which = static_cast<std::size_t>(transfer_of(kind));
   for_tiers(cluster, group, [&](std::size_t t, std::int64_t inner, std::int64_t here) {
     const LinkTier& tier = cluster.tiers[t];
-    double crossing = crossing_bytes(cluster, kind, bytes, group.size, inner, here);
-    if (tier.shared_by > 0) {
-      crossing *= static_cast<double>(members_inside(group, tier.shared_by).most);
-    }
+    const double crossing = crossing_bytes(cluster, kind, bytes, group.size, inner, here);
     const EfficiencyCurve& curve = tier.efficiency[which];
     const double fraction = curve.empty() ? 1 : curve.at(crossing);
     const double seconds = crossing / (tier.bandwidth.value() * fraction);
@@ -164,7 +161,13 @@ Share collective_share(const Cluster& cluster, const Group& group, OpKind kind, 
   if (group.size == 1) return {};
   const Route route = route_of(cluster, group, kind, wire);
   const LinkTier& tier = cluster.tiers[static_cast<std::size_t>(route.slowest.tier)];
-  return {static_cast<std::int32_t>(std::lround(tier.cpu * 1000)), route.slowest.tier};
+  const auto most = static_cast<double>(std::max({wire.sent, wire.received, std::int64_t{1}}));
+  const auto part = [&](std::int64_t bytes) {
+    return to_nanoseconds(Seconds(route.slowest.seconds * static_cast<double>(bytes) / most))
+        .value();
+  };
+  return {static_cast<std::int32_t>(std::lround(tier.cpu * 1000)), route.slowest.tier,
+          part(wire.sent), part(wire.received)};
 }
 
 }  // namespace orrery::simulator

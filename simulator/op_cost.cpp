@@ -208,33 +208,37 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
   return durations;
 }
 
-double stretch_of(const Cluster& cluster, std::int64_t ranks) {
-  if (cluster.spread <= 0 || ranks < 2) return 1;
+double stretch_of(double spread, std::int64_t ranks) {
+  if (spread <= 0 || ranks < 2) return 1;
   const auto n = static_cast<double>(ranks);
-  return 1 + cluster.spread * normal_quantile((n - 0.375) / (n + 0.25));
+  return 1 + spread * normal_quantile((n - 0.375) / (n + 0.25));
 }
 
 RankDurations rank_durations(const Cluster& cluster, const Program& program, const Role& role,
                              std::int32_t rank, const std::vector<std::int64_t>& binding) {
   RankDurations out{rank, op_durations(cluster, program, role, rank, binding)};
-  const double stretch = stretch_of(cluster, program.world);
-  if (stretch > 1) {
-    for (std::size_t i = 0; i < role.ops.size(); ++i) {
-      if (role.ops[i].lane != Lane::kCompute) continue;
-      Nanoseconds& ns = out.durations[i];
-      ns = Nanoseconds(std::llround(static_cast<double>(ns.value()) * stretch));
-    }
+  bool plain = cluster.spread <= 0 && cluster.cores_per_node == 0;
+  for (const LinkTier& tier : cluster.tiers) {
+    plain = plain && tier.shared_by == 0 && tier.spread <= 0;
   }
-  const bool links_shared = std::any_of(cluster.tiers.begin(), cluster.tiers.end(),
-                                        [](const LinkTier& tier) { return tier.shared_by > 0; });
-  if (cluster.cores_per_node == 0 && !links_shared) return out;
-  for (const Op& op : role.ops) {
-    Share share{cluster.cores_per_node > 0 ? 1000 : 0, -1};
+  if (plain) return out;
+  const auto stretched = [&](std::int64_t ns, double spread) {
+    const double stretch = stretch_of(spread, program.world);
+    return std::llround(static_cast<double>(ns) * stretch);
+  };
+  for (std::size_t i = 0; i < role.ops.size(); ++i) {
+    const Op& op = role.ops[i];
+    Share share{cluster.cores_per_node > 0 ? 1000 : 0};
+    double spread = op.lane == Lane::kCompute ? cluster.spread : 0;
     if (is_collective(op.kind) && op.lane != Lane::kCompute) {
       const Group& group = program.groups[static_cast<std::size_t>(op.group)];
       const WireBytes wire = wire_bytes(program, role, op, rank, binding);
       share = collective_share(cluster, group, op.kind, wire);
+      if (share.tier >= 0) spread = cluster.tiers[static_cast<std::size_t>(share.tier)].spread;
+      share.sent_ns = stretched(share.sent_ns, spread);
+      share.received_ns = stretched(share.received_ns, spread);
     }
+    out.durations[i] = Nanoseconds(stretched(out.durations[i].value(), spread));
     out.shares.push_back(share);
   }
   return out;

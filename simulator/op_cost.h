@@ -49,15 +49,15 @@ std::vector<Nanoseconds> op_durations(const Cluster& cluster, const Program& pro
                                       const Role& role, std::int32_t rank,
                                       const std::vector<std::int64_t>& binding);
 
-// The same for the clock: compute stretched by stretch_of, and what each op asks of the cores where
-// ranks share them.
+// Ranks that do the same take differently long, and all wait for the last: the expected maximum of
+// `ranks` times of relative standard deviation `spread`, over their mean. Order statistics of the
+// normal distribution, by Blom's approximation (Blom 1958): the quantile (n - 3/8) / (n + 1/4).
+double stretch_of(double spread, std::int64_t ranks);
+
+// The same for the clock: stretched by the spreads of compute and of links, and with what each op
+// asks of cores and links that ranks share.
 RankDurations rank_durations(const Cluster& cluster, const Program& program, const Role& role,
                              std::int32_t rank, const std::vector<std::int64_t>& binding);
-
-// Ranks that do the same take differently long, and all wait for the last: the expected maximum of
-// `ranks` times of relative standard deviation cluster.spread, over their mean. Order statistics of
-// the normal distribution, by Blom's approximation (Blom 1958): the quantile (n - 3/8) / (n + 1/4).
-double stretch_of(const Cluster& cluster, std::int64_t ranks);
 
 // The clock's rates where `replayed` ranks of the cluster are replayed: fewer than all of them
 // share as many cores fewer.

@@ -64,7 +64,7 @@ def limits_of(noise):
 
 def summary_of(rows):
     errors = [row["predicted_s"] / row["measured_s"] - 1 for row in rows]
-    noise = noise_of(rows)
+    noise = noise_of(rows) if len(rows[0]["times"]) > 1 else 0.0
     groups = groups_of(rows)
     tau, pairs = tau_of(groups, noise)
     tau_all, _ = tau_of([rows], noise)

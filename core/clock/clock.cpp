@@ -154,7 +154,28 @@ class Clock {
     dirty_.clear();
   }
 
-  // Starts the op at the head of `lane` on each of `members`; the slowest gives the duration.
+  // The slowest member's; of a link that members share, all their bytes, one after the other.
+  std::int64_t duration_of(const Running& running, std::size_t lane) const {
+    std::int64_t slowest = 0, fixed = 0, on_link = 0, sent = 0, received = 0;
+    const bool parted = parts_link(running);
+    std::size_t link = 0;
+    for (const std::size_t r : running.ranks) {
+      const auto id = static_cast<std::size_t>(queues_[r][lane][heads_[r][lane]]);
+      const std::int64_t ns = ranks_[r].durations[id].value();
+      slowest = std::max(slowest, ns);
+      if (!parted) continue;
+      const Share& share = ranks_[r].shares[id];
+      if (link_of(running, r) != link) sent = received = 0;
+      link = link_of(running, r);
+      sent += share.sent_ns;
+      received += share.received_ns;
+      on_link = std::max({on_link, sent, received});
+      fixed = std::max(fixed, ns - std::max(share.sent_ns, share.received_ns));
+    }
+    return parted ? fixed + on_link : slowest;
+  }
+
+  // Starts the op at the head of `lane` on each of `members`.
   void start(const std::vector<std::size_t>& members, std::size_t lane) {
     Running running;
     running.ranks = members;
@@ -165,10 +186,9 @@ class Clock {
       waiting_[r][lane] = false;
       busy_[r][lane] = true;
       result_.times[r][static_cast<std::size_t>(id)].start_ns = now_;
-      const std::int64_t ns = ranks_[r].durations[static_cast<std::size_t>(id)].value();
-      running.remaining = std::max(running.remaining, ns * kFullRate);
       if (!ranks_[r].shares.empty()) running.share = ranks_[r].shares[static_cast<std::size_t>(id)];
     }
+    running.remaining = kFullRate * duration_of(running, lane);
     running_.push_back(std::move(running));
   }
 

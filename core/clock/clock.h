@@ -22,6 +22,9 @@ namespace orrery {
 struct Share {
   std::int32_t cpu = 0;    // thousandths of a core
   std::int32_t tier = -1;  // of links, whose bandwidth bounds a collective; -1: none
+  // Of its duration, what its bytes take on the link alone, out and in: the longer is part of the
+  // duration. Members of one collective that share a link follow each other on it, either way.
+  std::int64_t sent_ns = 0, received_ns = 0;
 };
 
 // One rank to replay. Folding replays a representative instead of every rank: collectives then

@@ -37,9 +37,13 @@ std::vector<std::vector<std::int64_t>> implied_durations(const Program& program,
                                                          const std::vector<MeasuredRank>& ranks,
                                                          bool computes_on_host) {
   std::vector<std::vector<std::int64_t>> durations(ranks.size());
-  // Of a collective the last member's time counts: by lane, group, first rank and number.
+  // Of a collective the last to come and the last to go count: by lane, group, first rank and
+  // number.
   using Instance = std::array<std::int64_t, 4>;
-  std::map<Instance, std::int64_t> last;
+  struct Times {
+    std::int64_t posted = 0, end = 0;
+  };
+  std::map<Instance, Times> last;
   std::vector<std::vector<Instance>> instances(ranks.size());
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     const Role& role = program.role_of(ranks[r].rank);
@@ -56,16 +60,19 @@ std::vector<std::vector<std::int64_t>> implied_durations(const Program& program,
       const std::array<std::int64_t, 3> own = {static_cast<std::int64_t>(op.lane), op.group,
                                                group.first_of(ranks[r].rank)};
       const Instance instance = {own[0], own[1], own[2], numbers[own]++};
-      std::int64_t& posted = last.try_emplace(instance, durations[r][i]).first->second;
-      posted = std::max(posted, durations[r][i]);
+      const Times own_times{durations[r][i], ranks[r].end_ns[i]};
+      Times& times = last.try_emplace(instance, own_times).first->second;
+      times.posted = std::max(times.posted, own_times.posted);
+      times.end = std::max(times.end, own_times.end);
       instances[r].push_back(instance);
     }
   }
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     for (std::size_t i = 0; i < durations[r].size(); ++i) {
       const Instance& instance = instances[r][i];
-      const std::int64_t posted = instance[0] < 0 ? durations[r][i] : last.at(instance);
-      durations[r][i] = std::max<std::int64_t>(0, ranks[r].end_ns[i] - posted);
+      const Times times =
+          instance[0] < 0 ? Times{durations[r][i], ranks[r].end_ns[i]} : last.at(instance);
+      durations[r][i] = std::max<std::int64_t>(0, times.end - times.posted);
     }
   }
   return durations;

@@ -92,20 +92,37 @@ std::vector<EntryReport> report_of(const Round& round) {
   return rows;
 }
 
-// The spread with which the steps' mean error is nearest to none: ops explain what ops took, not
-// that at every collective the last is waited for. By bisection: steps grow with it.
-double spread_of(Cluster profile, const std::vector<Observation>& observations) {
-  double low = 0, high = 0.5;
-  for (int n = 0; n < 12; ++n) {
-    profile.spread = (low + high) / 2;
-    const Round round = measure(profile, observations);
-    double bias = 0;
-    for (std::size_t i = 0; i < observations.size(); ++i) {
-      bias += std::log(round.steps[i] / observations[i].step_s);
-    }
-    (bias < 0 ? low : high) = profile.spread;
+// Mean square of the steps' logarithmic errors.
+double step_errors(const Cluster& profile, const std::vector<Observation>& observations) {
+  const Round round = measure(profile, observations);
+  double squares = 0;
+  for (std::size_t i = 0; i < observations.size(); ++i) {
+    const double error = std::log(round.steps[i] / observations[i].step_s);
+    squares += error * error;
   }
-  return low;
+  return squares;
+}
+
+// Ops explain what ops took, not that at every collective the last is waited for: the spreads of
+// compute and of each tier, one after the other and again, that bring the steps nearest.
+void fit_spreads(Cluster& profile, const std::vector<Observation>& observations) {
+  constexpr double kMost = 0.6, kStep = 0.02;
+  std::vector<double*> spreads = {&profile.spread};
+  for (LinkTier& tier : profile.tiers) spreads.push_back(&tier.spread);
+  for (int turn = 0; turn < 3; ++turn) {
+    for (double* spread : spreads) {
+      double best = 0, least = std::numeric_limits<double>::infinity();
+      for (double tried = 0; tried <= kMost; tried += kStep) {
+        *spread = tried;
+        const double errors = step_errors(profile, observations);
+        if (errors < least) {
+          least = errors;
+          best = tried;
+        }
+      }
+      *spread = best;
+    }
+  }
 }
 
 Status check(const std::vector<Observation>& observations) {
@@ -146,6 +163,7 @@ Result<Fit> fit_profile(const Cluster& prior, const std::vector<Observation>& ob
   Fit fit;
   Cluster profile = expanded(prior);
   profile.spread = 0;
+  for (LinkTier& tier : profile.tiers) tier.spread = 0;
   Round round = measure(profile, observations);
   fit.before = report_of(round);
   for (std::size_t i = 0; i < observations.size(); ++i) {
@@ -165,7 +183,7 @@ Result<Fit> fit_profile(const Cluster& prior, const std::vector<Observation>& ob
     round = measure(profile, observations);
   }
   fit.after = report_of(round);
-  profile.spread = spread_of(profile, observations);
+  fit_spreads(profile, observations);
   round = measure(profile, observations);
   for (std::size_t i = 0; i < observations.size(); ++i) fit.steps[i].after_s = round.steps[i];
   fit.profile = settled(std::move(profile));

@@ -111,6 +111,7 @@ Cluster with_profile(Cluster topology, const Cluster& profile) {
       if (known.name != tier.name) continue;
       tier.latency = known.latency;
       tier.cpu = known.cpu;
+      tier.spread = known.spread;
       tier.efficiency = known.efficiency;
     }
   }
