@@ -28,8 +28,8 @@ const std::vector<Trial>& trials() {
   static const std::vector<Trial> rows = {
       {"dense", "qwen3-dense-5m", {}},
       {"dense-sharded", "qwen3-dense-5m", {"replicate_d=1", "micro_batch=1"}},
-      {"moe", "qwen3-moe-10m", {"replicate_d=1"}},
-      {"moe-again", "qwen3-moe-10m", {"ep=1", "recompute_layers=all"}},
+      {"moe", "dots1-10m", {"replicate_d=1"}},
+      {"moe-again", "dots1-10m", {"ep=1", "recompute_layers=all"}},
   };
   return rows;
 }

@@ -78,6 +78,22 @@ def summary_of(rows):
             "parity": all(row["parity"] for row in rows), "plans": len(rows)}
 
 
+def load_spreads(rows, ep):
+    """Of v_binding's routing records, each by rank, step and variable: the coefficient of variation
+    of the experts' rows. A record is: rows, received and sent by peer (2 x ep), rows by expert."""
+    records = {}
+    for row in rows:
+        key = (row["rank"] if ep == 1 else 0, row["step"], row["variable"])
+        records.setdefault(key, {}).setdefault(row["rank"], []).append(row["value"])
+    spreads = []
+    for ranks in records.values():
+        loads = [value for record in ranks.values() for value in record[1 + 2 * ep:]]
+        middle = mean(loads)
+        if middle > 0:
+            spreads.append(mean((value - middle) ** 2 for value in loads) ** 0.5 / middle)
+    return spreads
+
+
 def name_of(row):
     words = [row["model"], row["workload"]] + row["pins"]
     return " ".join(words)
