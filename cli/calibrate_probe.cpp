@@ -122,7 +122,7 @@ class Prober {
       words.push_back("--pin");
       words.push_back(pin);
     }
-    TRY(const ChildEnd planned, call(std::string(trial.name) + ": plan and run", words));
+    TRY(const ChildEnd planned, call(std::string(trial.name) + ": plan", words));
     if (planned.code == static_cast<int>(ErrorCode::kInfeasible)) return false;
     if (planned.code != 0) {
       return Error::of(static_cast<ErrorCode>(planned.code), "orrery calibrate",

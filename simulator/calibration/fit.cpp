@@ -57,18 +57,22 @@ void add_rank(const Cluster& cluster, const Observation& o, const Role& role,
   }
 }
 
+Replay replay_of(const Cluster& cluster, const Observation& o) {
+  std::vector<RankDurations> durations;
+  for (const Binding& b : o.bindings) {
+    durations.push_back(
+        rank_durations(cluster, *o.program, o.program->role_of(b.rank), b.rank, b.values));
+  }
+  const auto ranks = static_cast<std::int32_t>(o.bindings.size());
+  return replay(*o.program, durations, clock_rates(cluster, ranks));
+}
+
 Round measure(const Cluster& profile, const std::vector<Observation>& observations) {
   Round round;
   for (const Observation& o : observations) {
     const Cluster cluster = with_profile(o.plan->cluster, profile);
-    std::vector<RankDurations> durations;
-    for (const Binding& b : o.bindings) {
-      durations.push_back(
-          rank_durations(cluster, *o.program, o.program->role_of(b.rank), b.rank, b.values));
-    }
-    const auto ranks = static_cast<std::int32_t>(o.bindings.size());
-    const Replay run = replay(*o.program, durations, clock_rates(cluster, ranks));
-    round.steps.push_back(static_cast<double>(run.end.value()) * 1e-9);
+    const Replay run = replay_of(cluster, o);
+    round.steps.push_back(to_seconds(run.end).value());
     for (std::size_t r = 0; r < o.bindings.size(); ++r) {
       const Binding& b = o.bindings[r];
       add_rank(cluster, o, o.program->role_of(b.rank), b, run.times[r], o.seconds[r], round);
@@ -92,32 +96,36 @@ std::vector<EntryReport> report_of(const Round& round) {
   return rows;
 }
 
-// Mean square of the steps' logarithmic errors.
+// Sum of squares of the steps' logarithmic errors.
 double step_errors(const Cluster& profile, const std::vector<Observation>& observations) {
-  const Round round = measure(profile, observations);
   double squares = 0;
-  for (std::size_t i = 0; i < observations.size(); ++i) {
-    const double error = std::log(round.steps[i] / observations[i].step_s);
+  for (const Observation& o : observations) {
+    const Cluster cluster = with_profile(o.plan->cluster, profile);
+    const double error = std::log(to_seconds(replay_of(cluster, o).end).value() / o.step_s);
     squares += error * error;
   }
   return squares;
 }
 
 // Ops explain what ops took, not that at every collective the last is waited for: the spreads of
-// compute and of each tier, one after the other and again, that bring the steps nearest.
+// compute and of each tier, one after the other, coarse and then fine, that bring the steps
+// nearest.
 void fit_spreads(Cluster& profile, const std::vector<Observation>& observations) {
-  constexpr double kMost = 0.6, kStep = 0.02;
+  constexpr double kMost = 0.6;
   std::vector<double*> spreads = {&profile.spread};
   for (LinkTier& tier : profile.tiers) spreads.push_back(&tier.spread);
-  for (int turn = 0; turn < 3; ++turn) {
+  double least = step_errors(profile, observations);
+  for (const double width : {0.1, 0.1, 0.02}) {
     for (double* spread : spreads) {
-      double best = 0, least = std::numeric_limits<double>::infinity();
-      for (double tried = 0; tried <= kMost; tried += kStep) {
-        *spread = tried;
+      double best = *spread;
+      const double middle = best;
+      for (int k = -4; k <= 4; ++k) {
+        *spread = std::clamp(middle + k * width, 0.0, kMost);
+        if (*spread == best) continue;
         const double errors = step_errors(profile, observations);
         if (errors < least) {
           least = errors;
-          best = tried;
+          best = *spread;
         }
       }
       *spread = best;

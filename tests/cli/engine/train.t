@@ -26,7 +26,40 @@ $ orrery compare plan.json run.db --top 1
 >   step ...
 >   peak memory ...
 > ...
-! next: orrery analyze run.db exposed  # communication that nothing hides
+! next: orrery calibrate run.db  # a profile that explains this run
+
+# Whom to blame is said, and a profile that explains the run is one command away.
+$ orrery compare plan.json run.db --json | grep -c '"entry": "device/efficiency/'
+> ...
+
+$ orrery calibrate run.db -o fitted.json --top 1
+>
+> steps that were fitted
+> ...
+>   run.db ...
+>   run.db ...
+> ...
+> entries that moved most (1 of ...
+> ...
+! wrote fitted.json
+! next: orrery plan --model qwen3-moe-10m --cluster fitted.json --workload demo-local  # plan with it
+
+$ orrery check fitted.json
+> file         kind
+> fitted.json  cluster  ok ...
+
+# Broken off, a calibration goes on with the parts that are there.
+$ mkdir c.json.parts; cp fitted.json c.json.parts/probe.json; for t in dense dense-sharded moe moe-again; do cp run.db c.json.parts/$t.db; done
+
+$ orrery calibrate -o c.json --top 0 > /dev/null; ls -d c.json*; rm -r c.json fitted.json
+> c.json
+! 1/5 probe: done before
+! 2/5 dense: done before
+! 3/5 dense-sharded: done before
+! 4/5 moe: done before
+! 5/5 moe-again: done before
+! wrote c.json
+! next: orrery plan --model qwen3-moe-10m --cluster c.json --workload demo-local  # plan with it
 
 # The run beside its prediction, on a page: the plan is the run's own.
 $ orrery export run.db --format html -o report.html

@@ -1,9 +1,4 @@
 # Calibration from outputs of measuring tools. Figures are made up.
-$ orrery calibrate
-! error: orrery calibrate: nothing to calibrate from
-!   hint: give measured runs (RUN), or outputs of measuring tools (--from FILE)
-? 2
-
 # Two devices of one host: 12 us where bytes do not matter, 8 MB sent in 40 us above that.
 $ { echo '# Collective test starting: all_gather_perf'; for r in 0 1; do echo "#  Rank  $r Group  0 Pid  7 on  node-a device  $r [0000:0$r:00] Made Up"; done; echo '#  size count type redop root time algbw busbw #wrong time algbw busbw #wrong'; } > head.out
 
