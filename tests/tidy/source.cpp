@@ -252,7 +252,7 @@ Tree load_tree(const std::string& root) {
     } else if (entry->is_regular_file() && name[0] != '.' && is_text_file(path)) {
       std::ifstream stream(entry->path(), std::ios::binary);
       tree.files.push_back({path, std::string(std::istreambuf_iterator<char>(stream), {})});
-    } else if (entry->is_regular_file() && path.ends_with(".png")) {
+    } else if (entry->is_regular_file() && (path.ends_with(".png") || path.ends_with(".svg"))) {
       tree.files.push_back({path, ""});  // documents link to it
     }
   }
