@@ -118,8 +118,8 @@ class MpiChannel final : public CollectiveChannel {
   bool given_up_ = false;
 };
 
-// As pairwise messages too: what each member sends where is known then, which of MPI's own
-// algorithms is not, and it was no slower (benchmarks/README.md).
+// As pairwise messages too: what each member sends where is known then, and can be priced; which of
+// its own algorithms MPI would choose is not.
 Result<Traffic> MpiChannel::gather(const std::byte* send, std::byte* recv, std::int64_t bytes,
                                    bool in_place) {
   const std::byte* own = recv + index() * bytes;
