@@ -67,14 +67,11 @@ Result<simulator::Observation> observe(const MeasuredRun& run, const Step& step,
   for (const Binding& b : bindings) {
     const std::size_t ops = program.role_of(b.rank).ops.size();
     index[b.rank] = ranks.size();
-    ranks.push_back({b.rank, step.begin_ns.at(b.rank), std::vector<std::int64_t>(ops, 0),
-                     std::vector<std::int64_t>(ops, -1)});
+    ranks.push_back({b.rank, step.begin_ns.at(b.rank), std::vector<std::int64_t>(ops, -1)});
   }
   for (const SpanEvent& span : spans) {
     if (span.step != step.step) continue;
-    MeasuredRank& rank = ranks[index.at(span.rank)];
-    rank.start_ns[static_cast<std::size_t>(span.op)] = span.start_ns;
-    rank.end_ns[static_cast<std::size_t>(span.op)] = span.end_ns;
+    ranks[index.at(span.rank)].end_ns[static_cast<std::size_t>(span.op)] = span.end_ns;
   }
   for (const MeasuredRank& rank : ranks) {
     if (std::count(rank.end_ns.begin(), rank.end_ns.end(), -1) == 0) continue;

@@ -73,8 +73,39 @@ double host_tail(const Choice& choice, double copies, double updates) {
   return choice.policy.host_optimizer ? std::max(0.0, copies - updates) : 0;
 }
 
-// Where exchanges may hide: sums over lanes. A routed op is priced for each replayed member alone,
-// and a rounding of exchanges that go in parts is given away.
+// Compute of a step on one rank, undisturbed: on the fullest member of an expert group, and the
+// mean over its members. A routed op is priced for each replayed member alone.
+struct StepCompute {
+  double fullest = 0, mean = 0;
+};
+
+StepCompute step_compute(Costs& costs, const Layout& layout, const Choice& choice,
+                         const CandidateCosts& p) {
+  const Model& model = costs.model();
+  const BlockCosts& b = *p.block;
+  const Again again(choice.policy);
+  const LayerCounts all = layers_below(costs, model.layers), ffn = layers_below(costs, again.ffn);
+  const auto passes = static_cast<double>(layout.accumulation);
+  const double batches = passes * static_cast<double>(choice.chunks.domino);
+  const UnitSums& units = costs.unit_sums(layout, choice);
+  const Compute own = compute_of(costs, choice, b);
+  double alike = b.load + batches * (own.once + own.again) + passes * units.compute + units.norm +
+                 units.update + p.bias;
+  if (!model.is_moe()) return {alike, alike};
+  alike += batches * (all.moe * (b.shared_fwd + b.shared_bwd + b.balance) + ffn.moe * b.shared_fwd);
+  if (layout.ep == 1) alike += batches * all.moe * p.exchange->counts;
+  double most = 0, sum = 0;
+  const RankCosts& ranks = costs.rank_costs(layout, choice.chunks);
+  for (const RankCosts::Member& m : ranks.members) {
+    const double routed = m.all + m.again_before[static_cast<std::size_t>(again.experts)];
+    most = std::max(most, routed);
+    sum += routed;
+  }
+  return {alike + most, alike + sum / static_cast<double>(ranks.members.size())};
+}
+
+// Where exchanges may hide: sums over lanes; a rounding of exchanges that go in parts is given
+// away.
 double relaxed_bound(Costs& costs, const Layout& layout, const Choice& choice,
                      const CandidateCosts& p) {
   const Model& model = costs.model();
@@ -84,19 +115,10 @@ double relaxed_bound(Costs& costs, const Layout& layout, const Choice& choice,
   const auto passes = static_cast<double>(layout.accumulation);
   const double batches = passes * static_cast<double>(choice.chunks.domino);
   const UnitSums& units = costs.unit_sums(layout, choice);
-  const Compute own = compute_of(costs, choice, b);
-  double chain = b.load + batches * (own.once + own.again) + passes * units.compute + units.norm +
-                 p.metrics + units.update + p.bias;
+  const double chain = step_compute(costs, layout, choice, p).fullest + p.metrics;
   double ep = 0;
   if (model.is_moe()) {
     const RankCosts& ranks = costs.rank_costs(layout, choice.chunks);
-    double routed = 0;
-    for (const RankCosts::Member& m : ranks.members) {
-      routed = std::max(routed, m.all + m.again_before[static_cast<std::size_t>(again.experts)]);
-    }
-    chain += routed + batches * (all.moe * (b.shared_fwd + b.shared_bwd + b.balance) +
-                                 ffn.moe * b.shared_fwd);
-    if (layout.ep == 1) chain += batches * all.moe * p.exchange->counts;
     if (layout.ep > 1) ep += batches * all.moe * p.exchange->counts;
     if (layout.dispatcher == "all_gather") {
       ep += batches *
@@ -117,7 +139,7 @@ double relaxed_bound(Costs& costs, const Layout& layout, const Choice& choice,
 }
 
 // Ranks that share too few cores: nothing computes faster than all of them together. Where all are
-// replayed; of routed rows each member has its own.
+// replayed.
 double core_bound(Costs& costs, const Layout& layout, const Choice& choice,
                   const CandidateCosts& p) {
   const Cluster& cluster = costs.cluster();
@@ -125,26 +147,8 @@ double core_bound(Costs& costs, const Layout& layout, const Choice& choice,
   const std::int64_t sharing =
       std::min(cluster.devices_per_node * cluster.nodes_per_machine, cluster.devices);
   if (sharing <= cluster.cores_per_node) return 0;
-  const Model& model = costs.model();
-  const BlockCosts& b = *p.block;
-  const Again again(choice.policy);
-  const LayerCounts all = layers_below(costs, model.layers), ffn = layers_below(costs, again.ffn);
-  const auto passes = static_cast<double>(layout.accumulation);
-  const double batches = passes * static_cast<double>(choice.chunks.domino);
-  const UnitSums& units = costs.unit_sums(layout, choice);
-  const Compute own = compute_of(costs, choice, b);
-  double work = b.load + batches * (own.once + own.again) + passes * units.compute + units.norm +
-                units.update + p.bias;
-  if (model.is_moe()) {
-    const RankCosts& ranks = costs.rank_costs(layout, choice.chunks);
-    double routed = 0;
-    for (const RankCosts::Member& m : ranks.members) {
-      routed += m.all + m.again_before[static_cast<std::size_t>(again.experts)];
-    }
-    work += routed / static_cast<double>(ranks.members.size()) +
-            batches * (all.moe * (b.shared_fwd + b.shared_bwd) + ffn.moe * b.shared_fwd);
-  }
-  return work * static_cast<double>(sharing) / static_cast<double>(cluster.cores_per_node);
+  return step_compute(costs, layout, choice, p).mean * static_cast<double>(sharing) /
+         static_cast<double>(cluster.cores_per_node);
 }
 
 }  // namespace

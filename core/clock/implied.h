@@ -13,9 +13,8 @@ namespace orrery {
 // One rank of one step; times of all ranks by one clock.
 struct MeasuredRank {
   std::int32_t rank = 0;
-  std::int64_t begin_ns = 0;           // of the step
-  std::vector<std::int64_t> start_ns;  // by op; of a collective: all members had come
-  std::vector<std::int64_t> end_ns;
+  std::int64_t begin_ns = 0;         // of the step
+  std::vector<std::int64_t> end_ns;  // by op
 };
 
 // By rank as given, then by op; never negative. `computes_on_host` as ClockRates has it. Ranks that

@@ -162,7 +162,6 @@ TEST(Implied, AreTheDurationsTheClockRanWith) {
       one.rank = ranks[r].rank;
       one.begin_ns = 1'000'000;
       for (const OpTimes& t : run.times[r]) {
-        one.start_ns.push_back(t.start_ns + one.begin_ns);
         one.end_ns.push_back(t.end_ns + one.begin_ns);
       }
       measured.push_back(std::move(one));

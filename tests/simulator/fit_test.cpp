@@ -90,7 +90,6 @@ Measured run_of(std::uint64_t seed, const Cluster& profile, const Cluster& truth
     MeasuredRank one;
     one.rank = r;
     for (const OpTimes& t : replayed.times[static_cast<std::size_t>(r)]) {
-      one.start_ns.push_back(t.start_ns);
       one.end_ns.push_back(t.end_ns);
     }
     measured.push_back(std::move(one));
