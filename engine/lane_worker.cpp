@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "engine/cores.h"
 
 namespace orrery::engine {
 
@@ -23,6 +24,7 @@ LaneWorker::Ticket LaneWorker::post(Job job) {
 }
 
 void LaneWorker::run() {
+  be_prompt();
   std::unique_lock lock(mutex_);
   while (true) {
     posted_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });

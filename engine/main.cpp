@@ -11,6 +11,7 @@
 #include "core/quantity.h"
 #include "core/result.h"
 #include "engine/comm/communicator.h"
+#include "engine/cores.h"
 #include "engine/run.h"
 #include "engine/torch/probe.h"
 
@@ -147,6 +148,7 @@ Status execute(int argc, char** argv) {
   }
   run.trace = a.options.count("--no-trace") == 0;
   TRY_OK(read_faults(a, run));
+  if (run.device == "cpu") (void)orrery::engine::hold_to_cores(orrery::engine::local_rank());
   return orrery::engine::run_rank(run);
 }
 

@@ -1,8 +1,6 @@
 // Training on one rank, and rank 0's step line.
 #include "engine/run.h"
 
-#include <sys/resource.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -18,6 +16,7 @@
 #include "core/program/verify.h"
 #include "core/quantity.h"
 #include "engine/comm/communicator.h"
+#include "engine/cores.h"
 #include "engine/data.h"
 #include "engine/documents.h"
 #include "engine/rank_end.h"
@@ -170,15 +169,7 @@ Status judge_update(const Rank& r, std::int32_t step, const StepResult& result,
   return error;
 }
 
-// The device of a rank: of those of its node the one of its local rank, as the launcher says.
-std::int32_t local_rank() {
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "LOCAL_RANK"}) {
-    const char* text = std::getenv(name);
-    if (text != nullptr) return static_cast<std::int32_t>(std::strtol(text, nullptr, 10));
-  }
-  return 0;
-}
-
+// Of the devices of its node a rank has the one of its local rank.
 struct Placed {
   std::shared_ptr<Device> device;  // null: the CPU
   std::unique_ptr<StreamCommunicator> collectives;
@@ -189,19 +180,12 @@ Result<Placed> place(const Rank& r) {
   Placed placed;
   if (r.arguments.device == "cpu") return placed;
   const bool cuda = r.arguments.device == "cuda";
-  TRY(placed.device, make_stream_device(cuda ? DeviceKind::kCuda : DeviceKind::kNpu, local_rank()));
+  TRY(placed.device,
+      make_stream_device(cuda ? DeviceKind::kCuda : DeviceKind::kNpu, local_rank().rank));
   const auto pairs = channels_of(r.job.program);
   TRY(placed.collectives,
       cuda ? make_nccl(pairs, r.communicator) : make_hccl(pairs, r.communicator));
   return placed;
-}
-
-// On a CPU the thread that walks computes, and lanes move data by threads of their own: these go
-// first, as every rank waits for them. Linux has a niceness for each thread; giving way needs no
-// rights. Where ranks share cores, small exchanges beside compute took a fraction of the time.
-void give_way_to_transfers() {
-  constexpr int kNiceness = 10;
-  (void)setpriority(PRIO_PROCESS, 0, kNiceness);
 }
 
 // Every error but that of judge_update has ended the run on every rank.
@@ -235,7 +219,7 @@ Status train(const Rank& r, TraceSink& sink) {
     communicator->abort(executor.error());
     return executor.error();
   }
-  if (r.arguments.device == "cpu") give_way_to_transfers();
+  if (r.arguments.device == "cpu") give_way();
   if (r.rank == 0) print_data(r.job.data);
   std::int32_t skipped = 0;
   for (std::int32_t step = 0; step < r.arguments.steps; ++step) {

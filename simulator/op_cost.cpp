@@ -251,10 +251,19 @@ ClockRates clock_rates(const Cluster& cluster, std::int32_t replayed) {
   }
   if (cluster.cores_per_node == 0) return rates;
   rates.computes_on_host = true;
-  const std::int64_t share =
+  // As the engine holds ranks to cores (engine/cores.h).
+  const std::int64_t cores = cluster.cores_per_node;
+  std::int64_t share =
       std::min(cluster.devices_per_node * cluster.nodes_per_machine, cluster.devices);
+  rates.cores = static_cast<double>(cores);
+  if (share < cores) {
+    rates.cores = static_cast<double>(cores / share);
+    share = 1;
+  } else if (share % cores == 0) {
+    rates.cores = 1;
+    share /= cores;
+  }
   rates.core_ranks = static_cast<std::int32_t>(share);
-  rates.cores = static_cast<double>(cluster.cores_per_node);
   if (replayed < cluster.devices) {
     rates.cores *= static_cast<double>(replayed) / static_cast<double>(share);
     rates.core_ranks = static_cast<std::int32_t>(cluster.devices);

@@ -16,6 +16,9 @@ namespace {
 
 // Work is counted in thousandths of a nanosecond; an undisturbed op does 1000 of them a nanosecond.
 constexpr std::int64_t kFullRate = 1000;
+// A transfer's claim to a core against that of compute: Linux's weights of niceness 0 and 10, as
+// the engine has them (engine/cores.h).
+constexpr std::int64_t kTransferWeight = 9;
 
 std::int64_t slowed_rate(double slowdown) {
   CHECK(slowdown >= 1 && std::isfinite(slowdown),
@@ -225,11 +228,13 @@ class Clock {
 
   // What the ops that run ask for: of the cores of each machine, of each link.
   void count_demand() {
-    std::fill(demand_.begin(), demand_.end(), 0);
+    std::fill(compute_demand_.begin(), compute_demand_.end(), 0);
+    std::fill(transfer_demand_.begin(), transfer_demand_.end(), 0);
     for (auto& tier : links_) std::fill(tier.begin(), tier.end(), 0);
     for (const Running& running : running_) {
       if (cores_ > 0) {
-        for (const std::size_t r : running.ranks) at(demand_, machine_of(r)) += running.share.cpu;
+        auto& demand = running.lane == Lane::kCompute ? compute_demand_ : transfer_demand_;
+        for (const std::size_t r : running.ranks) at(demand, machine_of(r)) += running.share.cpu;
       }
       if (!parts_link(running)) continue;
       auto& counts = links_[static_cast<std::size_t>(running.share.tier)];
@@ -237,14 +242,25 @@ class Clock {
     }
   }
 
-  // Of its rate, what the cores leave an op: all that does not ask for a core, and a fair part of
-  // the rest; then its part of the most asked link.
-  std::int64_t shared(const Running& running, std::int64_t rate) const {
+  // Thousandths that an op of a lane gets of what it asks of the cores of machine m: transfers have
+  // more weight than compute.
+  std::int64_t granted(Lane lane, std::size_t m) {
+    const std::int64_t compute = at(compute_demand_, m), transfers = at(transfer_demand_, m);
+    if (compute + transfers <= cores_) return kFullRate;
+    const std::int64_t weighted = kTransferWeight * transfers;
+    const std::int64_t given =
+        std::min(transfers, cores_ * weighted / std::max<std::int64_t>(1, weighted + compute));
+    return lane == Lane::kCompute ? (cores_ - given) * kFullRate / compute
+                                  : given * kFullRate / transfers;
+  }
+
+  // Of its rate, what the cores leave an op: all that does not ask for a core, and its part of the
+  // rest; then its part of the most asked link.
+  std::int64_t shared(const Running& running, std::int64_t rate) {
     if (cores_ > 0 && running.share.cpu > 0) {
       std::int64_t least = kFullRate;
       for (const std::size_t r : running.ranks) {
-        const std::int64_t asked = demand_[machine_of(r)];
-        if (asked > cores_) least = std::min(least, cores_ * kFullRate / asked);
+        least = std::min(least, granted(running.lane, machine_of(r)));
       }
       rate = rate * (kFullRate - running.share.cpu * (kFullRate - least) / kFullRate) / kFullRate;
     }
@@ -257,7 +273,7 @@ class Clock {
     return std::max<std::int64_t>(1, rate);
   }
 
-  std::int64_t rate(const Running& running) const { return shared(running, own_rate(running)); }
+  std::int64_t rate(const Running& running) { return shared(running, own_rate(running)); }
 
   std::int64_t own_rate(const Running& running) const {
     constexpr auto compute = static_cast<std::size_t>(Lane::kCompute);
@@ -318,8 +334,8 @@ class Clock {
   std::vector<std::vector<OpId>> host_waits_;
   const std::int32_t core_ranks_;
   const std::vector<std::int32_t>& link_ranks_;
-  std::vector<std::int64_t> demand_;              // thousandths of a core, by machine
-  std::vector<std::vector<std::int64_t>> links_;  // transfers, by tier and link
+  std::vector<std::int64_t> compute_demand_, transfer_demand_;  // thousandths of a core, by machine
+  std::vector<std::vector<std::int64_t>> links_;                // transfers, by tier and link
   std::vector<const Role*> roles_;
   std::vector<Queues> queues_;
   std::vector<std::array<std::size_t, kNumLanes>> heads_;

@@ -5,9 +5,9 @@
 // when every replayed member of its group has posted it, and ends for all at once. Compute and
 // communication that run together slow each other: rates are piecewise constant, changed only by
 // starts and ends. Ranks of a CPU share cores: where their ops ask for more than there are, each
-// gets its part (processor sharing, what a fair scheduler comes to); so do transfers over one link.
-// Ties are broken by (time,
-// rank, op): the same input gives the same output.
+// gets its part (processor sharing, what a fair scheduler comes to), a transfer's of more weight;
+// transfers over one link share that alike. Ties are broken by (time, rank, op): the same input
+// gives the same output.
 #pragma once
 
 #include <cstdint>

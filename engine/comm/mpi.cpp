@@ -190,11 +190,12 @@ Result<Traffic> MpiChannel::exchange(const std::byte* send, const Parts& send_pa
   return traffic;
 }
 
-// Polls with yields for 20 us, then sleeps 20 to 50 us between polls. After a tenth of a second it
-// also looks, ten times a second, whether a member that has given up asks who is here.
+// Polls with yields for 20 us, then sleeps between polls: 20 to 50 us, and after a long wait a
+// sixteenth of it, up to 400 us, since each poll costs those who compute. After a tenth of a second
+// it also looks, ten times a second, whether a member that has given up asks who is here.
 Status MpiChannel::meet(const Card& mine, Card* cards) {
   constexpr auto kSpin = std::chrono::microseconds(20);
-  constexpr auto kLongest = std::chrono::microseconds(50);
+  constexpr auto kLongest = std::chrono::nanoseconds(400'000);
   constexpr auto kLook = std::chrono::milliseconds(100);
   op_key_ = mine.op_key;
   table_->mine = mine;
@@ -205,7 +206,7 @@ Status MpiChannel::meet(const Card& mine, Card* cards) {
           membership().name);
   const auto start = Clock::now();
   auto look = start + std::min<std::chrono::nanoseconds>(kLook, tuning().stall_limit);
-  auto pause = std::chrono::microseconds(20);
+  std::chrono::nanoseconds pause = std::chrono::microseconds(20);
   while (true) {
     int done = 0;
     TRY_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE), membership().name);
@@ -224,7 +225,7 @@ Status MpiChannel::meet(const Card& mine, Card* cards) {
       look = std::min(now + kLook, start + tuning().stall_limit);
     }
     std::this_thread::sleep_for(pause);
-    pause = std::min(pause * 2, kLongest);
+    pause = std::clamp<std::chrono::nanoseconds>((now - start) / 16, pause, kLongest);
   }
   std::copy(table_->cards.begin(), table_->cards.end(), cards);
   return Ok{};

@@ -10,16 +10,17 @@
 #include <fstream>
 #include <functional>
 #include <map>
-#include <thread>
 #include <vector>
 
 #include "core/cluster.h"
 #include "core/hash.h"
 #include "core/program/work.h"
 #include "engine/comm/communicator.h"
+#include "engine/cores.h"
 #include "engine/torch/executor.h"
 #include "engine/torch/metered_allocator.h"
 #include "engine/torch/probe_blocks.h"
+#include "engine/torch/probe_mutual.h"
 // Last: it restores CHECK, which a header of libtorch redefines.
 #include <ATen/Parallel.h>
 #include "engine/torch/compat.h"
@@ -50,12 +51,15 @@ Totals totals_of(const Block& block, std::int64_t pairs) {
 
 class Probe {
  public:
-  explicit Probe(Communicator& communicator)
+  // `share` is what this rank has of the cores of its node.
+  Probe(Communicator& communicator, const CoreShare& share)
       : communicator_(communicator),
         lane_(communicator.channel(Lane::kFsdp, 0)),
-        computing_(std::min<int>(communicator.world(),
-                                 static_cast<int>(std::thread::hardware_concurrency()))),
-        active_(communicator.rank() < computing_) {}
+        share_(share),
+        active_(share.first) {
+    computing_ = mean(active_ ? 1 : 0) * communicator.world();
+    cores_ = std::llround(mean(share.cores) * communicator.world());
+  }
 
   Cluster run() {
     measure_launch();
@@ -63,6 +67,7 @@ class Probe {
     measure_attention();
     measure_memory();
     measure_links();
+    measure_disturbance();
     return describe();
   }
 
@@ -190,6 +195,13 @@ class Probe {
         static_cast<double>(kLarge) * (world - 1) / std::max(large - small, 0.1 * large);
   }
 
+  void measure_disturbance() {
+    if (communicator_.world() == 1) return;
+    constexpr std::int64_t kBytes = 256 << 10;
+    const double transfer_s = all_gather_seconds(kBytes, 0.2);
+    core_s_a_byte_ = core_seconds_a_byte(lane_, kBytes, transfer_s, share_.cores);
+  }
+
   EfficiencyCurve curve(const std::string& name, double peak) const {
     EfficiencyCurve c;
     for (const auto& [size, rate] : rates_.at(name)) {
@@ -202,12 +214,11 @@ class Probe {
   Cluster describe() const {
     Cluster cluster;
     const std::int32_t world = communicator_.world();
-    const auto cores = static_cast<std::int64_t>(std::thread::hardware_concurrency());
     cluster.name = "local-cpu-measured";
     cluster.devices = cluster.devices_per_node = world;
-    cluster.cores_per_node = cores;
+    cluster.cores_per_node = cores_;
     DeviceProfile& d = cluster.device;
-    d.name = "cpu, " + std::to_string(world) + " ranks on " + std::to_string(cores) + " cores";
+    d.name = "cpu, " + std::to_string(world) + " ranks on " + std::to_string(cores_) + " cores";
     d.peak_fp32 = FlopsPerSecond(peak_fp32_);
     d.peak_bf16 = FlopsPerSecond(peak_bf16_);
     d.peak_fp64 = FlopsPerSecond(peak_fp64_);
@@ -227,7 +238,7 @@ class Probe {
       d.passes[static_cast<std::size_t>(kind)] = curve(name_of(kind), bandwidth_);
     }
     cluster.tiers = {{"shm", world, BytesPerSecond(link_bandwidth_), Seconds(latency_)}};
-    cluster.tiers[0].cpu = 1;  // copies are made by the cores
+    cluster.tiers[0].cpu = std::min(1.0, core_s_a_byte_ * link_bandwidth_);
     cluster.collectives = CollectiveAlgorithm::kPairs;
     cluster.uncertainty = std::clamp(spread_, 0.1, 1.0);
     return cluster;
@@ -235,12 +246,14 @@ class Probe {
 
   Communicator& communicator_;
   Channel& lane_;
-  const int computing_;
-  const bool active_;
+  const CoreShare share_;
+  const bool active_;     // whether it measures compute: one rank a core does
+  double computing_ = 1;  // ranks that do
+  std::int64_t cores_ = 1;
   std::uint64_t meetings_ = 0;
   std::map<std::string, std::map<double, double>> rates_;  // by class and size
   double launch_ = 0, peak_fp32_ = 0, peak_bf16_ = 0, peak_fp64_ = 0, bandwidth_ = 0;
-  double latency_ = 1e-6, link_bandwidth_ = 1e9;
+  double latency_ = 1e-6, link_bandwidth_ = 1e9, core_s_a_byte_ = 0;
   double spread_ = 0;  // of repeated forwards: what no prediction can be nearer than
 };
 
@@ -262,13 +275,14 @@ Status probe_machine(const std::string& out) {
   const auto started = mpi_world();
   if (!started.ok()) mpi_abort(started.error());
   const MpiWorld world = started.value();
+  const CoreShare share = hold_to_cores(local_rank());
   at::set_num_threads(1);
   install_metered_allocator();  // as in a run: its cost belongs to the figures
   Status written = Ok{};
   {
     auto communicator = make_mpi({{"world", world.size, 1}}, {{Lane::kFsdp, 0}}, world.size);
     if (!communicator.ok()) mpi_abort(communicator.error());
-    Probe probe(*communicator.value());
+    Probe probe(*communicator.value(), share);
     const auto cluster = guarded("probe", [&]() -> Result<Cluster> { return probe.run(); });
     if (!cluster.ok()) mpi_abort(cluster.error());
     if (world.rank == 0) written = write_file(out, to_json(cluster.value()).dump());

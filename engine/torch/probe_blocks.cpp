@@ -128,60 +128,78 @@ Block pass_block(PassKind kind, std::int64_t rows, std::int64_t cols) {
   return b;
 }
 
-BlockTime time_block(const Block& block, double budget_s, const std::function<void()>& ready) {
-  const at::NoGradGuard no_grad;
-  BlockContext context;
-  std::vector<at::Tensor> inputs, grads, weights, weight_grads;
-  const auto filled = [](std::int64_t rows, std::int64_t cols, DType dtype) {
-    return at::full({rows, cols}, 0.01, at::TensorOptions().dtype(scalar_type(dtype)));
+namespace {
+
+// A block with its inputs, weights and gradients.
+class Bench {
+ public:
+  explicit Bench(const Block& block) : block_(block) {
+    for (const ValueId v : block.inputs) inputs_.push_back(filled(v));
+    for (const ValueId v : block.outputs) grads_.push_back(filled(v));
+    for (const BlockParam& p : block.params) {
+      weights_.push_back(
+          at::full(p.shape, 0.01, at::TensorOptions().dtype(scalar_type(block.values[0].dtype))));
+      weight_grads_.push_back(
+          at::zeros(p.shape, at::TensorOptions().dtype(scalar_type(p.grad_dtype))));
+    }
+    const Prim& first = block.prims[0];
+    const std::int64_t rows = block.values[0].rows.c0;
+    const std::int64_t tokens = first.sequence_tokens > 0 ? first.sequence_tokens : rows;
+    context_.documents.assign(static_cast<std::size_t>(rows / tokens), {tokens});
+    if (first.kind == PrimKind::kGroupedLinear) {
+      context_.expert_rows.assign(static_cast<std::size_t>(first.experts), rows / first.experts);
+    }
+  }
+
+  // Seconds of one forward and one backward.
+  struct Times {
+    double forward_s = 0, backward_s = 0;
   };
-  for (const ValueId v : block.inputs) {
-    const Value& value = block.values[static_cast<std::size_t>(v)];
-    inputs.push_back(filled(value.rows.c0, value.cols, value.dtype));
-  }
-  for (const ValueId v : block.outputs) {
-    const Value& value = block.values[static_cast<std::size_t>(v)];
-    grads.push_back(filled(value.rows.c0, value.cols, value.dtype));
-  }
-  for (const BlockParam& p : block.params) {
-    weights.push_back(
-        at::full(p.shape, 0.01, at::TensorOptions().dtype(scalar_type(block.values[0].dtype))));
-    weight_grads.push_back(
-        at::zeros(p.shape, at::TensorOptions().dtype(scalar_type(p.grad_dtype))));
-  }
-  const Prim& first = block.prims[0];
-  const std::int64_t rows = block.values[0].rows.c0;
-  const std::int64_t tokens = first.sequence_tokens > 0 ? first.sequence_tokens : rows;
-  context.documents.assign(static_cast<std::size_t>(rows / tokens), {tokens});
-  if (first.kind == PrimKind::kGroupedLinear) {
-    context.expert_rows.assign(static_cast<std::size_t>(first.experts), rows / first.experts);
-  }
-  const auto weight = [&](std::int32_t p) { return weights[static_cast<std::size_t>(p)]; };
-  const auto weight_grad = [&](std::int32_t p) {
-    return weight_grads[static_cast<std::size_t>(p)];
-  };
-  std::vector<double> forward, backward;
-  ready();
-  const std::int64_t begin = now_ns();
-  while (forward.size() < 3 || static_cast<double>(now_ns() - begin) * 1e-9 < budget_s) {
+  Times run() {
+    const at::NoGradGuard no_grad;
+    const auto weight = [&](std::int32_t p) { return weights_[static_cast<std::size_t>(p)]; };
     Tape tape;
     const std::int64_t t0 = now_ns();
-    auto outputs = run_forward(block, {inputs, weight, &context, &tape});
+    auto outputs = run_forward(block_, {inputs_, weight, &context_, &tape});
     const std::int64_t t1 = now_ns();
     CHECK(outputs.ok(), "probe: " + outputs.error().text());
     BackwardArgs args;
     args.tape = std::move(tape);
-    args.inputs = inputs;
+    args.inputs = inputs_;
     args.outputs = std::move(outputs).value();
-    args.grad_outputs = grads;
+    args.grad_outputs = grads_;
     args.param = weight;
-    args.param_grad = weight_grad;
-    args.context = &context;
-    const auto done = run_backward(block, std::move(args));
+    args.param_grad = [&](std::int32_t p) { return weight_grads_[static_cast<std::size_t>(p)]; };
+    args.context = &context_;
+    const auto done = run_backward(block_, std::move(args));
     const std::int64_t t2 = now_ns();
     CHECK(done.ok(), "probe: " + done.error().text());
-    forward.push_back(static_cast<double>(t1 - t0) * 1e-9);
-    backward.push_back(static_cast<double>(t2 - t1) * 1e-9);
+    return {static_cast<double>(t1 - t0) * 1e-9, static_cast<double>(t2 - t1) * 1e-9};
+  }
+
+ private:
+  at::Tensor filled(ValueId v) const {
+    const Value& value = block_.values[static_cast<std::size_t>(v)];
+    return at::full({value.rows.c0, value.cols}, 0.01,
+                    at::TensorOptions().dtype(scalar_type(value.dtype)));
+  }
+
+  const Block& block_;
+  BlockContext context_;
+  std::vector<at::Tensor> inputs_, grads_, weights_, weight_grads_;
+};
+
+}  // namespace
+
+BlockTime time_block(const Block& block, double budget_s, const std::function<void()>& ready) {
+  Bench bench(block);
+  std::vector<double> forward, backward;
+  ready();
+  const std::int64_t begin = now_ns();
+  while (forward.size() < 3 || static_cast<double>(now_ns() - begin) * 1e-9 < budget_s) {
+    const Bench::Times times = bench.run();
+    forward.push_back(times.forward_s);
+    backward.push_back(times.backward_s);
   }
   BlockTime time;
   const auto half = forward.begin() + static_cast<std::ptrdiff_t>(forward.size() / 2);
@@ -190,6 +208,17 @@ BlockTime time_block(const Block& block, double budget_s, const std::function<vo
   time.spread =
       std::abs(median({forward.begin(), half}) - median({half, forward.end()})) / time.forward_s;
   return time;
+}
+
+std::int64_t repeat_block(const Block& block, const std::function<bool()>& more) {
+  Bench bench(block);
+  (void)bench.run();  // the first makes the memory
+  std::int64_t times = 0;
+  while (more()) {
+    (void)bench.run();
+    ++times;
+  }
+  return times;
 }
 
 }  // namespace orrery::engine

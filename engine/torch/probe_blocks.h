@@ -28,4 +28,7 @@ struct BlockTime {
 // before, to start together with other ranks.
 BlockTime time_block(const Block& block, double budget_s, const std::function<void()>& ready);
 
+// The same for as long as `more` says so. Returns how often it ran.
+std::int64_t repeat_block(const Block& block, const std::function<bool()>& more);
+
 }  // namespace orrery::engine

@@ -91,11 +91,20 @@ TEST(SharedCores, ATransferIsSlowedByWhatItAsksOfACore) {
   rates.core_ranks = 2;
   const std::vector<Share> shares = {kCore, {500, -1}};
   const Replay r = replay(p, {rank_of(0, {90, 90}, shares), rank_of(1, {90, 90}, shares)}, rates);
-  // Asked: 2 x 1 + 2 x 0.5 = 3 cores; a third each. Compute alone would end at 270; the transfer
-  // keeps 1 - 0.5 x (1 - 1/3) = 2/3 of its rate: 90 at 0.667 ends at 135.
-  EXPECT_EQ(ends(r, 0)[1], 135);
-  // By then 45 of 90 are done (at 0.333); two computes share the core for the rest.
-  EXPECT_NEAR(static_cast<double>(ends(r, 0)[0]), 135 + 90, 1);
+  // Asked: 2 x 1 by compute, 2 x 0.5 by transfers, whose claim weighs nine times as much: 9 / 11 of
+  // the core. The transfer keeps 1 - 0.5 x (1 - 9/11) = 10/11 of its rate: 90 ends at 99.
+  EXPECT_NEAR(static_cast<double>(ends(r, 0)[1]), 99, 1);
+  // By then 9 of 90 are computed (at 1/11); two computes share the core for the rest.
+  EXPECT_NEAR(static_cast<double>(ends(r, 0)[0]), 99 + 2 * 81, 1.5);
+}
+
+TEST(SharedCores, ATransferThatTheCoreHasRoomForIsNotSlowed) {
+  const Program p = program_of(1, {{kC, {}}, {kFsdp, {}}});
+  ClockRates rates;
+  rates.cores = 1;
+  const Replay r = replay(p, {rank_of(0, {90, 60}, {kCore, {250, -1}})}, rates);
+  EXPECT_EQ(ends(r, 0)[1], 60);
+  EXPECT_EQ(ends(r, 0)[0], 105) << "45 of 90 in the 60 of the transfer, at 3/4";
 }
 
 TEST(SharedLinks, TransfersBesideEachOtherPartTheLink) {
