@@ -10,6 +10,18 @@
 
 namespace orrery {
 
+enum class NormKind : std::uint8_t { kRms, kLayer };
+enum class Positions : std::uint8_t { kRotary, kLearned, kAlibi };
+
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): queries and keys have nope + rope
+// columns a head, values v; keys and values are kept as one latent row.
+struct LatentAttention {
+  std::int64_t q_rank = 0;   // 0: queries are projected from the hidden row
+  std::int64_t kv_rank = 0;  // 0: the model has plain attention
+  std::int64_t nope_dim = 0, rope_dim = 0, v_dim = 0;
+  bool operator==(const LatentAttention&) const = default;
+};
+
 struct Model {
   std::string name;        // of the file or directory it came from
   std::string model_type;  // "qwen3", "qwen3_moe", "dots1": a row of the family table (model.cpp)
@@ -36,10 +48,23 @@ struct Model {
   double rms_eps = 1e-6;
   double rope_theta = 1e4;
   std::int64_t max_positions = 0;
-  std::string sha256;  // of to_json(model).dump(-1)
+  // What families have that are simulated and not executed; these defaults are what the engine
+  // runs.
+  NormKind norm = NormKind::kRms;
+  Positions positions = Positions::kRotary;
+  bool gated = true;    // two input matrices of an MLP, else one
+  bool qk_norm = true;  // queries and keys are normed by head
+  bool qkv_bias = false;
+  bool linear_bias = false;      // of the attention's output and of the MLP
+  bool attention_sinks = false;  // one learned logit a head
+  LatentAttention latent;
+  std::vector<std::int64_t> window;  // by layer: keys that a query sees; 0 or empty: all before it
+  std::int64_t mtp_layers = 0;       // predict further tokens: a layer and a head each
+  std::string sha256;                // of to_json(model).dump(-1)
 
   bool operator==(const Model&) const = default;
   bool is_moe() const { return experts > 0; }
+  bool is_latent() const { return latent.kv_rank > 0; }
 };
 
 // `name` is a name in configs/models ("qwen3-235b-a22b"), a directory with a config.json, or a

@@ -1,0 +1,51 @@
+// Stack: a training framework of a release, by what it does where a run's description is silent,
+// and by what it costs beyond device and links. One file each in configs/stacks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/result.h"
+#include "core/units.h"
+
+namespace orrery {
+
+enum class AttentionKernel : std::uint8_t {
+  kUnfused,       // scores in memory
+  kFusedSoftmax,  // the same with masks, scale and softmax in one kernel
+  kFlash,         // scores never in memory
+};
+const char* name_of(AttentionKernel kernel);  // "unfused", "fused_softmax", "flash"
+
+struct Stack {
+  std::string name;
+  std::string family;  // whose prior its parameters start from: "megatron", "fsdp", ...
+  // What it does, from its documentation (each file's "source").
+  AttentionKernel attention = AttentionKernel::kFlash;
+  bool fused_passes = true;          // element-wise neighbours in one kernel
+  bool overlaps_gradients = true;    // reduction of gradients beside the last backward
+  bool overlaps_parameters = false;  // gathering of updated parameters beside the first forward
+  bool overlaps_tensor = false;      // collectives of the tensor axis beside products, in parts
+  bool overlaps_stages = true;       // sends between stages beside compute
+  bool overlaps_experts = false;     // exchanges of one micro-batch beside another's compute
+  bool fp32_gradients = true;        // of the weights, summed and reduced so
+  bool fp32_loss = true;             // logits are copied to fp32
+  bool graphs = false;               // launches are captured once
+  // Free parameters of the stack (simulator/stages/parameters.h has meaning, range and prior).
+  double host_per_kernel_s = 5e-6;
+  double pass_factor = 1;      // bytes of element-wise passes over what they cannot avoid
+  double product_factor = 1;   // time of products over that of the device's curve
+  double exposed_share = 0.1;  // of what is overlapped, the part that is not hidden
+  double step_s = 0.01;        // of each step, beyond its ops: data, logging, host
+  double straggle = 0.01;      // relative, a doubling of the ranks that wait for each other
+  double reserve_bytes = 2e9;  // allocator and communicators, beyond the device's own
+  bool operator==(const Stack&) const = default;
+};
+
+// `name` is a name in configs/stacks or a file.
+Result<Stack> load_stack(const std::string& name);
+Result<Stack> parse_stack(const std::string& text, const std::string& place);
+Json to_json(const Stack& stack);
+
+}  // namespace orrery

@@ -1,0 +1,36 @@
+// A step of a job of several stages: cells priced, the pipeline replayed, what happens once a step
+// added.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/job.h"
+#include "core/units.h"
+
+namespace orrery::simulator {
+
+// Where the time of the slowest stage goes, seconds of a step.
+struct StepParts {
+  double compute = 0;  // products, attention and passes
+  double host = 0;     // the host is behind
+  double tensor = 0, context = 0, expert = 0, stages = 0, data = 0;  // exposed, by axis
+  double bubble = 0;                                                 // waits of the pipeline
+  double optimizer = 0;
+  double fixed = 0;  // Stack::step_s
+  double straggle = 0;
+};
+
+struct JobPrediction {
+  Seconds step, p10, p90;
+  StepParts parts;
+  // Of the fullest stage, allocator and communicators included; usable: what a device has for it.
+  double peak_bytes = 0, usable_bytes = 0;
+  bool fits = false;
+  double probability_fits = 0;
+};
+
+// CHECKs that violations(job) is empty.
+JobPrediction predict(const Job& job);
+
+}  // namespace orrery::simulator
