@@ -30,6 +30,17 @@ struct EfficiencyCurve {
   bool operator==(const EfficiencyCurve&) const = default;
 };
 
+// Of what a datasheet promises, what large ops reach: free parameters of a device
+// (simulator/stages/parameters.h).
+struct Attainable {
+  double product = 0.75;   // of the peak, by large products of 16 bit
+  double low_product = 0.6;  // the same of 8 bit
+  double attention = 0.5;  // of the 16 bit peak, forward
+  double attention_backward = 0.4;
+  double memory = 0.85;  // of the bandwidth, by large passes
+  bool operator==(const Attainable&) const = default;
+};
+
 struct DeviceProfile {
   std::string name;
   FlopsPerSecond peak_bf16, peak_fp32, peak_fp64;
@@ -43,6 +54,9 @@ struct DeviceProfile {
   EfficiencyCurve attention;                          // size: FLOPs of the call
   EfficiencyCurve memory_eff;                         // size: bytes moved, by passes of every kind
   std::array<EfficiencyCurve, kNumPassKinds> passes;  // of one kind; empty: as memory_eff
+  Attainable attainable;
+  std::int64_t processors = 0;  // that a product's tiles are spread over; 0: not known
+  FlopsPerSecond peak_fp8;      // 0: none
   FlopsPerSecond peak(DType dtype) const;             // of integers: the fp32 peak
   const EfficiencyCurve& pass(PassKind kind) const {
     const EfficiencyCurve& own = passes[static_cast<std::size_t>(kind)];
@@ -68,6 +82,7 @@ struct LinkTier {
   // the link, and transfers beside each other part it. 0: every device has its own, and what runs
   // beside is not priced.
   std::int64_t shared_by = 0;
+  double attainable = 0.8;  // of the bandwidth, by large collectives: a free parameter
   // Fraction of the bandwidth against the bytes that a rank moves over this tier; empty: 1. More
   // than 1 where bursts pass a shaped link faster.
   std::array<EfficiencyCurve, kNumTransferKinds> efficiency = {};

@@ -84,8 +84,8 @@ struct Job {
   std::int64_t micro_batches() const { return global_sequences / (layout.dp * layout.micro_batch); }
 };
 
-// Every rule that the job breaks; empty where it can be simulated. The rules: world, batch,
-// heads_divide, layers_divide, experts_divide, context, sharding.
+// Every rule that the job breaks; empty where it can be simulated. The rules: positive, world,
+// batch, heads_divide, layers_divide, schedule, experts_divide, context, sharding.
 std::vector<Violation> violations(const Job& job);
 
 }  // namespace orrery

@@ -1,0 +1,186 @@
+// Attention: projections (plain or latent), positions, the core in its context group, the output.
+#include <algorithm>
+
+#include "core/outline/builder.h"
+
+namespace orrery::outline {
+namespace {
+
+// Keys that a query attends to in the mean: causal, within the window.
+double attended(const Job& job, std::int64_t layer) {
+  const auto s = static_cast<double>(job.sequence_tokens);
+  double window = 0;
+  if (static_cast<std::size_t>(layer) < job.model.window.size()) {
+    window = static_cast<double>(job.model.window[static_cast<std::size_t>(layer)]);
+  }
+  if (window <= 0 || window >= s) return (s + 1) / 2;
+  return window - window * (window - 1) / (2 * s);
+}
+
+struct Heads {
+  double q = 0, kv = 0;            // of this rank
+  double qk_cols = 0, v_cols = 0;  // of a head
+};
+
+Heads heads_of(const Job& job) {
+  const Model& m = job.model;
+  const auto tp = static_cast<double>(job.layout.tp * job.layout.sp);
+  Heads h;
+  h.q = static_cast<double>(m.heads) / tp;
+  h.kv = m.is_latent() ? h.q : std::max(1.0, static_cast<double>(m.kv_heads) / tp);
+  h.qk_cols =
+      static_cast<double>(m.is_latent() ? m.latent.nope_dim + m.latent.rope_dim : m.head_dim);
+  h.v_cols = static_cast<double>(m.is_latent() ? m.latent.v_dim : m.head_dim);
+  return h;
+}
+
+// Latent rows are made by every tensor rank, heads out of them by theirs.
+void latent_projections(const Job& job, Builder& b, const Heads& h, Parameters& p) {
+  const Model& m = job.model;
+  const LatentAttention& l = m.latent;
+  const double rows = rows_of(job), hidden = static_cast<double>(m.hidden);
+  const auto q_rank = static_cast<double>(l.q_rank), kv_rank = static_cast<double>(l.kv_rank);
+  const auto rope = static_cast<double>(l.rope_dim), nope = static_cast<double>(l.nope_dim);
+  const double kv_down = kv_rank + rope;
+  b.in(Module::kProjections);
+  if (q_rank > 0) {
+    b.product("q_down", rows, q_rank, hidden, false);
+    b.product("kv_down", rows, kv_down, hidden);
+    p.dense += hidden * q_rank + q_rank;
+    p.replicated += hidden * q_rank + q_rank;
+    b.pass("latent_norm", PassKind::kNorm, rows * q_rank, rows * q_rank, rows * q_rank);
+    b.in(Module::kLatentUp);
+    b.product("q_up", rows, h.q * h.qk_cols, q_rank);
+    p.dense += q_rank * h.q * h.qk_cols;
+  } else {
+    b.product("q_proj", rows, h.q * h.qk_cols, hidden);
+    b.product("kv_down", rows, kv_down, hidden, false);
+    p.dense += hidden * h.q * h.qk_cols;
+  }
+  b.in(Module::kLatentUp);
+  b.pass("kv_norm", PassKind::kNorm, rows * kv_rank, rows * kv_rank, rows * kv_rank);
+  b.product("kv_up", rows, h.q * (nope + h.v_cols), kv_rank);
+  p.dense += hidden * kv_down + kv_rank + kv_rank * h.q * (nope + h.v_cols);
+  p.replicated += hidden * kv_down + kv_rank;
+  // Turns the rope columns and joins them with the others.
+  const double heads = rows * h.q * h.qk_cols;
+  b.pass("rope", PassKind::kRope, 2 * heads, 2 * heads);
+}
+
+void plain_projections(const Job& job, Builder& b, const Heads& h, Parameters& p) {
+  const Model& m = job.model;
+  const double rows = rows_of(job), hidden = static_cast<double>(m.hidden);
+  // Of Ulysses' ranks each projects its rows to all heads of its tensor rank.
+  const auto sp = static_cast<double>(job.layout.sp);
+  const double q = h.q * sp * h.qk_cols, kv = h.kv * sp * h.qk_cols;
+  b.in(Module::kProjections);
+  b.product("qkv", rows, q + 2 * kv, hidden);
+  p.dense += hidden * (q + 2 * kv) + (m.qkv_bias ? q + 2 * kv : 0);
+  if (m.qk_norm) {
+    b.pass("qk_norm", PassKind::kNorm, rows * (q + kv), rows * (q + kv), rows * (q + kv));
+    p.dense += 2 * h.qk_cols;
+    p.replicated += 2 * h.qk_cols;
+  }
+  if (m.positions == Positions::kRotary) {
+    b.pass("rope", PassKind::kRope, rows * (q + kv), rows * (q + kv));
+  }
+}
+
+// Scores in memory: two batched products and passes over [heads, queries, keys].
+void unfused_core(const Job& job, Builder& b, const Heads& h) {
+  const double s = static_cast<double>(job.sequence_tokens);
+  const auto sequences = static_cast<double>(job.layout.micro_batch);
+  const double scores = sequences * h.q * s * s;
+  Task& qk = b.product("scores", sequences * s, s, h.qk_cols);
+  qk.kind = TaskKind::kGrouped;
+  qk.groups = sequences * h.q;
+  qk.m *= h.q;
+  qk.flops = 2 * scores * h.qk_cols;
+  qk.bytes = width(job) * (scores + 2 * sequences * h.q * s * h.qk_cols);
+  qk.saves = width(job) * sequences * s * (h.q + h.kv) * h.qk_cols;
+  qk.low_precision = false;
+  const bool fused = job.stack.attention == AttentionKernel::kFusedSoftmax;
+  Task& softmax = b.pass("softmax", PassKind::kActivation, scores, scores, scores);
+  softmax.kernels = fused ? 1 : 4;
+  if (!fused) softmax.bytes *= 3;  // scale, mask and cast of their own
+  // Dropout of the probabilities, with its mask of a byte.
+  Task& dropout = b.pass("dropout", PassKind::kStream, scores, scores, scores * 1.5);
+  dropout.bytes += scores;
+  Task& pv = b.product("attended", sequences * s, h.v_cols, s);
+  pv.kind = TaskKind::kGrouped;
+  pv.groups = sequences * h.q;
+  pv.m *= h.q;
+  pv.flops = 2 * scores * h.v_cols;
+  pv.bytes = width(job) * (scores + 2 * sequences * h.q * s * h.v_cols);
+  pv.saves = width(job) * sequences * s * h.kv * h.v_cols;
+  pv.low_precision = false;
+}
+
+void flash_core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {
+  const auto sp = static_cast<double>(job.layout.sp);
+  const double queries = rows_of(job) * sp;  // of fewer heads
+  Task& t = b.add(TaskKind::kAttention, "core");
+  t.m = queries;
+  t.n = h.q;
+  t.k = h.qk_cols;
+  // Of a context group each rank has as many pairs as another: heads and tails of sequences.
+  t.flops = 2 * queries * h.q * (h.qk_cols + h.v_cols) * attended(job, layer);
+  const double qo = queries * h.q * (h.qk_cols + h.v_cols);
+  const double kv = queries * h.kv * (h.qk_cols + h.v_cols);
+  t.bytes = width(job) * (qo + kv * static_cast<double>(job.layout.cp));
+  t.saves = width(job) * (qo + kv) + 4 * queries * h.q;
+}
+
+void core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {
+  const Layout& l = job.layout;
+  const double rows = rows_of(job);
+  b.in(Module::kCoreAttention);
+  const double kv = rows * h.kv * (h.qk_cols + h.v_cols);
+  const double exchanged = rows * (h.q * h.qk_cols) + kv;
+  const bool heads_move = l.sp > 1 || (l.cp > 1 && job.context == ContextExchange::kAllToAll);
+  const auto cp = static_cast<double>(l.cp), sp = static_cast<double>(l.sp);
+  if (heads_move) {
+    b.collective("heads_in", CollectiveKind::kAllToAll, Axis::kContext, exchanged * sp);
+  } else if (l.cp > 1) {
+    const bool ring = job.context == ContextExchange::kRing;
+    b.collective("keys", ring ? CollectiveKind::kRing : CollectiveKind::kAllGather, Axis::kContext,
+                 kv * cp, ring);
+  }
+  if (job.stack.attention == AttentionKernel::kFlash) {
+    flash_core(job, layer, b, h);
+  } else {
+    unfused_core(job, b, h);
+  }
+  if (heads_move) {
+    b.collective("heads_out", CollectiveKind::kAllToAll, Axis::kContext,
+                 rows * h.q * h.v_cols * sp);
+  }
+}
+
+}  // namespace
+
+void attention(const Job& job, std::int64_t layer, Builder& b, Parameters& p) {
+  const Model& m = job.model;
+  const Heads h = heads_of(job);
+  norm(job, b, "input_norm", p);
+  enter(job, b, "gather_rows");
+  if (m.is_latent()) {
+    latent_projections(job, b, h, p);
+  } else {
+    plain_projections(job, b, h, p);
+  }
+  core(job, layer, b, h);
+  b.in(Module::kOutput);
+  const double out = h.q * static_cast<double>(job.layout.sp) * h.v_cols;
+  const auto hidden = static_cast<double>(m.hidden);
+  // Flash keeps its own output: the same rows.
+  const bool kept = job.stack.attention == AttentionKernel::kFlash;
+  b.product("output", rows_of(job), hidden, out, !kept);
+  p.dense += hidden * out + (m.linear_bias ? hidden : 0) +
+             (m.attention_sinks ? h.q * static_cast<double>(job.layout.sp) : 0);
+  leave(job, b, "sum_rows");
+  const double residual = residual_rows(job) * hidden;
+  b.pass("residual", PassKind::kStream, 2 * residual, residual);
+}
+
+}  // namespace orrery::outline

@@ -1,0 +1,93 @@
+// Small helpers so that an outline reads like its formulas.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "core/outline/task.h"
+
+namespace orrery::outline {
+
+// Bytes of an activation's element.
+inline double width(const Job& job) {
+  return job.precision == Precision::kFp32 || job.precision == Precision::kTf32 ? 4 : 2;
+}
+
+class Builder {
+ public:
+  explicit Builder(const Job& job) : job_(job), width_(width(job)) {}
+
+  // Tasks from here on are of this module.
+  void in(Module module) { module_ = module; }
+
+  // [m,k] x [k,n]; keeps its input for the weight's gradient unless another task does.
+  Task& product(const char* name, double m, double n, double k, bool saves_input = true) {
+    Task& t = add(TaskKind::kProduct, name);
+    t.m = m;
+    t.n = n;
+    t.k = k;
+    t.flops = 2 * m * n * k;
+    t.bytes = width_ * (m * n + m * k + n * k);
+    t.low_precision = job_.precision == Precision::kFp8;
+    t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
+    return t;
+  }
+  // The same for the rows of `groups` experts.
+  Task& grouped(const char* name, double m, double n, double k, double groups) {
+    Task& t = product(name, m, n, k);
+    t.kind = TaskKind::kGrouped;
+    t.groups = groups;
+    t.bytes = width_ * (m * n + m * k + groups * n * k);
+    return t;
+  }
+  // Reads `read` and writes `written` elements.
+  Task& pass(const char* name, PassKind kind, double read, double written, double saved = 0) {
+    Task& t = add(TaskKind::kPass, name);
+    t.pass = kind;
+    t.bytes = width_ * (read + written);
+    t.saves = saved * width_;
+    return t;
+  }
+  // `elements`: of the whole buffer.
+  Task& collective(const char* name, CollectiveKind kind, Axis axis, double elements,
+                   bool beside = false) {
+    Task& t = add(TaskKind::kCollective, name);
+    t.collective = kind;
+    t.axis = axis;
+    t.bytes = width_ * elements;
+    t.kernels = 0;
+    t.beside = beside;
+    return t;
+  }
+  Task& add(TaskKind kind, const char* name) {
+    Task t;
+    t.kind = kind;
+    t.name = name;
+    t.module = module_;
+    outline.forward.push_back(t);
+    return outline.forward.back();
+  }
+
+  Outline outline;
+  double input_parts = 1;  // ranks that part what a product keeps of its input
+
+ private:
+  const Job& job_;
+  double width_;
+  Module module_ = Module::kNorm;
+};
+
+// The layer's halves, each from the residual rows to their sum with its output.
+void attention(const Job& job, std::int64_t layer, Builder& b, Parameters& p);
+void dense_mlp(const Job& job, Builder& b, Parameters& p);
+void experts(const Job& job, Builder& b, Parameters& p);
+
+// Rows of the residual stream on one rank: a tensor rank's part where sequences are parallel.
+double residual_rows(const Job& job);
+// Before products on all rows of the tensor group, and after products that are partial sums.
+void enter(const Job& job, Builder& b, const char* name);
+void leave(const Job& job, Builder& b, const char* name);
+// Norm over the residual rows.
+void norm(const Job& job, Builder& b, const char* name, Parameters& p);
+
+}  // namespace orrery::outline

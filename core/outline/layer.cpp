@@ -1,0 +1,228 @@
+// Layers and ends of a model as outlines, and their backward.
+#include <algorithm>
+
+#include "core/outline/builder.h"
+
+namespace orrery::outline {
+namespace {
+
+// Bytes that backward moves for each byte that forward does: gradients come and go, and what was
+// kept is read.
+double backward_bytes(PassKind kind) {
+  switch (kind) {
+    case PassKind::kNorm:
+      return 1.75;
+    case PassKind::kActivation:
+      return 5.0 / 3;
+    default:
+      return 1;
+  }
+}
+
+void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
+  Task input = t;
+  input.n = t.k;
+  input.k = t.n;
+  input.saves = 0;
+  out.push_back(input);
+  const bool activations = t.module == Module::kCoreAttention;  // both operands are
+  if (job.trains_adapters && !activations) return;
+  Task weight = t;
+  weight.m = t.n;  // [n,k], the sum over m rows
+  weight.n = t.k;
+  weight.k = t.m / t.groups;
+  weight.saves = 0;
+  if (t.kind == TaskKind::kGrouped && !activations) {
+    weight.m = t.n * t.groups;
+  }
+  // Sums of several micro-batches: read and written, in fp32 where the stack keeps them so.
+  if (!activations) {
+    const double groups = t.kind == TaskKind::kGrouped ? t.groups : 1;
+    const double each = job.stack.fp32_gradients ? 8 : 2 * width(job);
+    weight.bytes += groups * t.n * t.k * (each - width(job));
+  }
+  out.push_back(weight);
+}
+
+void collective_backward(const Task& t, std::vector<Task>& out) {
+  Task back = t;
+  back.backward_only = false;
+  switch (t.collective) {
+    case CollectiveKind::kAllGather:
+      if (t.axis == Axis::kTensor) {
+        // What was gathered is not kept: it is gathered again beside the input's gradient, whose
+        // sum goes out beside the weight's.
+        back.beside = true;
+        out.push_back(back);
+      }
+      back.collective = CollectiveKind::kReduceScatter;
+      out.push_back(back);
+      return;
+    case CollectiveKind::kReduceScatter:
+      back.collective = CollectiveKind::kAllGather;
+      out.push_back(back);
+      return;
+    case CollectiveKind::kAllReduce:
+      if (!t.backward_only) return;  // of a sum: its gradient is every member's
+      back.beside = true;
+      out.push_back(back);
+      return;
+    case CollectiveKind::kRing:
+      back.bytes *= 2;  // keys and values, and their gradients
+      out.push_back(back);
+      return;
+    case CollectiveKind::kAllToAll:
+      out.push_back(back);
+  }
+}
+
+std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward) {
+  std::vector<Task> out;
+  for (auto t = forward.rbegin(); t != forward.rend(); ++t) {
+    switch (t->kind) {
+      case TaskKind::kProduct:
+      case TaskKind::kGrouped:
+        product_backward(job, *t, out);
+        break;
+      case TaskKind::kAttention: {
+        Task back = *t;
+        back.flops *= 2.5;  // scores again, and four products
+        back.bytes *= 2;
+        back.saves = 0;
+        back.name = "core_backward";
+        out.push_back(back);
+        break;
+      }
+      case TaskKind::kPass: {
+        Task back = *t;
+        back.bytes *= backward_bytes(t->pass);
+        back.saves = 0;
+        out.push_back(back);
+        break;
+      }
+      case TaskKind::kCollective:
+        collective_backward(*t, out);
+    }
+  }
+  return out;
+}
+
+// `input`: bytes that the layer's input takes.
+void finish(const Job& job, Outline& o, bool whole, double input) {
+  o.backward = backward_of(job, o.forward);
+  o.forward.erase(std::remove_if(o.forward.begin(), o.forward.end(),
+                                 [](const Task& t) { return t.backward_only; }),
+                  o.forward.end());
+  double kept = 0, dropped = 0;
+  for (const Task& t : o.forward) {
+    const bool again = whole || job.recompute.again(t.module);
+    if (again) o.again.push_back(t);
+    (again ? dropped : kept) += t.saves;
+  }
+  o.saves = whole ? input : kept;
+  o.worst = dropped;
+}
+
+}  // namespace
+
+double rows_of(const Job& job) {
+  return static_cast<double>(job.layout.micro_batch * job.sequence_tokens) /
+         static_cast<double>(job.layout.cp * job.layout.sp);
+}
+
+double residual_rows(const Job& job) {
+  return rows_of(job) / (job.sequence_parallel ? static_cast<double>(job.layout.tp) : 1);
+}
+
+void enter(const Job& job, Builder& b, const char* name) {
+  if (job.layout.tp == 1) return;
+  const double elements = rows_of(job) * static_cast<double>(job.model.hidden);
+  const bool beside = job.stack.overlaps_tensor;
+  if (job.sequence_parallel) {
+    b.collective(name, CollectiveKind::kAllGather, Axis::kTensor, elements, beside);
+    b.input_parts = static_cast<double>(job.layout.tp);
+  } else {
+    b.collective(name, CollectiveKind::kAllReduce, Axis::kTensor, elements).backward_only = true;
+  }
+}
+
+void leave(const Job& job, Builder& b, const char* name) {
+  b.input_parts = 1;
+  if (job.layout.tp == 1) return;
+  const double elements = rows_of(job) * static_cast<double>(job.model.hidden);
+  b.collective(name,
+               job.sequence_parallel ? CollectiveKind::kReduceScatter : CollectiveKind::kAllReduce,
+               Axis::kTensor, elements, job.stack.overlaps_tensor);
+}
+
+void norm(const Job& job, Builder& b, const char* name, Parameters& p) {
+  b.in(Module::kNorm);
+  const auto hidden = static_cast<double>(job.model.hidden);
+  const double elements = residual_rows(job) * hidden;
+  b.pass(name, PassKind::kNorm, elements, elements, elements);
+  const double weights = job.model.norm == NormKind::kLayer ? 2 * hidden : hidden;
+  p.dense += weights;
+  p.replicated += weights;
+}
+
+Piece layer(const Job& job, std::int64_t layer, bool again) {
+  Builder b(job);
+  Piece piece;
+  attention(job, layer, b, piece.parameters);
+  if (job.model.moe_layer[static_cast<std::size_t>(layer)]) {
+    experts(job, b, piece.parameters);
+  } else {
+    dense_mlp(job, b, piece.parameters);
+  }
+  piece.outline = std::move(b.outline);
+  const double input = residual_rows(job) * static_cast<double>(job.model.hidden) * width(job);
+  finish(job, piece.outline, again, input);
+  return piece;
+}
+
+Piece embedding(const Job& job) {
+  Builder b(job);
+  Piece piece;
+  b.in(Module::kEnds);
+  const Model& m = job.model;
+  const double elements = rows_of(job) * static_cast<double>(m.hidden);
+  b.pass("embed", PassKind::kRows, elements, elements);
+  leave(job, b, "sum_rows");
+  const double table = static_cast<double>(m.vocab) / static_cast<double>(job.layout.tp);
+  piece.parameters.dense = table * static_cast<double>(m.hidden);
+  if (m.positions == Positions::kLearned) {
+    piece.parameters.dense += static_cast<double>(m.max_positions * m.hidden);
+  }
+  piece.outline = std::move(b.outline);
+  finish(job, piece.outline, false, 0);
+  return piece;
+}
+
+Piece head(const Job& job) {
+  Builder b(job);
+  Piece piece;
+  const Model& m = job.model;
+  norm(job, b, "final_norm", piece.parameters);
+  enter(job, b, "gather_rows");
+  b.in(Module::kEnds);
+  const double rows = rows_of(job);
+  const double columns = static_cast<double>(m.vocab) / static_cast<double>(job.layout.tp);
+  b.product("logits", rows, columns, static_cast<double>(m.hidden)).low_precision = false;
+  // The largest, the exponentials, their sum, the loss: and the logits' copy in fp32.
+  Task& loss = b.pass("loss", PassKind::kLoss, 0, 0);
+  const double each = job.stack.fp32_loss ? 6 + 4 * 4 : 3 * width(job);
+  loss.bytes = rows * columns * each;
+  loss.kernels = 8;
+  loss.saves = rows * columns * (job.stack.fp32_loss ? 4 : width(job));
+  if (job.layout.tp > 1) {
+    Task& sums = b.collective("loss_sums", CollectiveKind::kAllReduce, Axis::kTensor, 0);
+    sums.bytes = 3 * 4 * rows;
+  }
+  b.input_parts = 1;
+  piece.parameters.dense += columns * static_cast<double>(m.hidden);
+  piece.outline = std::move(b.outline);
+  finish(job, piece.outline, false, 0);
+  return piece;
+}
+
+}  // namespace orrery::outline

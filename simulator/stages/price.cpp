@@ -1,0 +1,188 @@
+#include "simulator/stages/price.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/check.h"
+
+namespace orrery::simulator {
+namespace {
+
+using outline::Axis;
+using outline::CollectiveKind;
+using outline::Task;
+using outline::TaskKind;
+
+constexpr double kSumHalf = 160;       // columns of a sum at which a tile has half its speed lost
+constexpr double kPassHalf = 2 << 20;  // bytes of a pass at which it has half the bandwidth
+constexpr double kMessageHalf = 256 << 10;  // bytes of a rank's part at which a link has half
+constexpr double kUnknownProcessors = 108;
+
+// The part of the processors that work, over all waves of tiles; the best of the tiles that
+// libraries have.
+double filled(double m, double n, double groups, double processors) {
+  constexpr std::array<std::array<double, 2>, 5> kTiles = {
+      {{256, 128}, {128, 256}, {128, 128}, {128, 64}, {64, 64}}};
+  // Smaller tiles read each operand more often.
+  constexpr std::array<double, 5> kSpeed = {1, 1, 0.95, 0.8, 0.65};
+  double best = 0;
+  for (std::size_t i = 0; i < kTiles.size(); ++i) {
+    const double tiles =
+        groups * std::ceil(m / groups / kTiles[i][0]) * std::ceil(n / kTiles[i][1]);
+    const double waves = std::ceil(tiles / processors);
+    const double padded = waves * processors * kTiles[i][0] * kTiles[i][1];
+    best = std::max(best, kSpeed[i] * m * n / padded);
+  }
+  return best;
+}
+
+const LinkTier* outer_tier(const Cluster& cluster) {
+  return cluster.tiers.size() > 1 ? &cluster.tiers.back() : nullptr;
+}
+
+}  // namespace
+
+Price::Price(const Job& job) : job_(job) {
+  const Cluster& c = job.cluster;
+  CHECK(!c.tiers.empty(), "a cluster without links");
+  const LinkTier& inner = c.tiers.front();
+  const LinkTier* outer = outer_tier(c);
+  inner_ = inner.bandwidth.value() * inner.attainable;
+  inner_latency_ = inner.latency.value();
+  outer_ = outer != nullptr ? outer->bandwidth.value() * outer->attainable : inner_;
+  outer_latency_ = outer != nullptr ? outer->latency.value() : inner_latency_;
+  domain_ = static_cast<double>(outer != nullptr ? inner.domain : c.devices);
+}
+
+// Ranks are numbered tensor first, then context (and sequence), data, stages; experts take the
+// ranks of tensor, context and data from the innermost.
+Span Price::span(Axis axis) const {
+  const Layout& l = job_.layout;
+  const auto tp = static_cast<double>(l.tp), cp = static_cast<double>(l.cp * l.sp);
+  const auto dp = static_cast<double>(l.dp), ep = static_cast<double>(l.ep);
+  const auto etp = static_cast<double>(l.etp);
+  double ranks = 1, stride = 1;
+  switch (axis) {
+    case Axis::kTensor:
+      ranks = tp;
+      break;
+    case Axis::kContext:
+      ranks = cp;
+      stride = tp;
+      break;
+    case Axis::kData:
+      ranks = dp * cp;
+      stride = tp;
+      break;
+    case Axis::kExpertTensor:
+      ranks = etp;
+      break;
+    case Axis::kExpert:
+      ranks = ep;
+      stride = etp;
+      break;
+    case Axis::kExpertData:
+      stride = etp * ep;
+      ranks = std::max(1.0, tp * cp * dp / stride);
+      break;
+    case Axis::kStage:
+      ranks = static_cast<double>(l.pp);
+      stride = tp * cp * dp;
+      break;
+  }
+  return {ranks, std::clamp(std::floor(domain_ / stride), 1.0, ranks)};
+}
+
+double Price::pass(double bytes) const {
+  const DeviceProfile& d = job_.cluster.device;
+  const double reached = d.memory_bandwidth.value() * d.attainable.memory;
+  return (bytes + kPassHalf) / reached;
+}
+
+double Price::product(const Task& t) const {
+  const DeviceProfile& d = job_.cluster.device;
+  const double processors =
+      d.processors > 0 ? static_cast<double>(d.processors) : kUnknownProcessors;
+  double peak = d.peak_bf16.value() * d.attainable.product;
+  if (t.low_precision && d.peak_fp8.value() > 0) {
+    peak = d.peak_fp8.value() * d.attainable.low_product;
+  } else if (job_.precision == Precision::kFp32) {
+    peak = d.peak_fp32.value() * d.attainable.product;
+  }
+  const double share = filled(t.m, t.n, t.groups, processors) * t.k / (t.k + kSumHalf);
+  const double bytes = t.bytes / (d.memory_bandwidth.value() * d.attainable.memory);
+  return std::max(t.flops / (peak * share), bytes) * job_.stack.product_factor;
+}
+
+double Price::attention(const Task& t) const {
+  const DeviceProfile& d = job_.cluster.device;
+  const bool backward = t.name == std::string_view("core_backward");
+  const double reached = backward ? d.attainable.attention_backward : d.attainable.attention;
+  // Blocks of 128 queries and a head are spread over the processors; a head has few keys to hide
+  // its beginning behind where sequences are short.
+  const double keys = t.flops / (4 * t.m * t.n * t.k) * (backward ? 0.4 : 1);
+  const double filled_keys = keys / (keys + 128);
+  return t.flops / (d.peak_bf16.value() * reached * filled_keys);
+}
+
+double Price::exchange(const Span& s, double bytes) const {
+  if (s.ranks <= 1) return 0;
+  const double within = bytes * (s.in_node - 1) / s.ranks;
+  double beyond = bytes * (s.ranks - s.in_node) / s.ranks;
+  if (job_.dispatcher == Dispatcher::kDeduplicated && s.nodes() > 1) {
+    // Of k rows of a token, one goes to each node that it has experts on.
+    const auto k = static_cast<double>(job_.model.top_k);
+    const double nodes = s.nodes();
+    const double distinct = nodes * (1 - std::pow(1 - 1 / nodes, k));
+    beyond *= std::min(1.0, distinct / k);
+  }
+  const double latency = (s.in_node - 1) * inner_latency_ / 4 + (s.nodes() - 1) * outer_latency_;
+  const double part = bytes / s.ranks;
+  const double full = part / (part + kMessageHalf / 8);
+  return latency + std::max(within / inner_, beyond / outer_) / full;
+}
+
+double Price::collective(CollectiveKind kind, const Span& s, double bytes) const {
+  if (s.ranks <= 1) return 0;
+  if (kind == CollectiveKind::kAllToAll) return exchange(s, bytes);
+  const bool several = s.nodes() > 1;
+  // One ring a rank of a node: all links of the nodes carry their part of the bytes.
+  const double rate = several ? std::min(inner_, s.in_node * outer_) : inner_;
+  const double part = bytes / s.ranks;
+  const double full = part / (part + kMessageHalf / (several ? 1 : 4));
+  const double steps = s.ranks - 1;
+  const double hop =
+      several ? (steps - (s.nodes() - 1)) * inner_latency_ / 2 + (s.nodes() - 1) * outer_latency_
+              : steps * inner_latency_ / 2;
+  const double once = hop + bytes * steps / s.ranks / (rate * full);
+  if (kind != CollectiveKind::kAllReduce) return once;
+  // A tree has fewer steps where there is little to send.
+  const double tree =
+      2 * (std::log2(s.nodes() + 1) * outer_latency_ + std::log2(s.in_node + 1) * inner_latency_) +
+      2 * bytes / rate;
+  return std::min(2 * once, tree);
+}
+
+double Price::send(double bytes) const {
+  const bool beyond = span(Axis::kStage).in_node <= 1;
+  const double rate = beyond ? outer_ : inner_;
+  return (beyond ? outer_latency_ : inner_latency_) + (bytes + kMessageHalf / 4) / rate;
+}
+
+double Price::seconds(const Task& t) const {
+  switch (t.kind) {
+    case TaskKind::kProduct:
+    case TaskKind::kGrouped:
+      return product(t);
+    case TaskKind::kAttention:
+      return attention(t);
+    case TaskKind::kPass:
+      return pass(t.bytes * job_.stack.pass_factor);
+    case TaskKind::kCollective:
+      return collective(t.collective, span(t.axis), t.bytes);
+  }
+  CHECK(false, "a task of no kind");
+}
+
+}  // namespace orrery::simulator

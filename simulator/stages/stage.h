@@ -1,0 +1,40 @@
+// The stages of a job: which layers each has, and what a cell of it takes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/job.h"
+#include "core/outline/task.h"
+#include "simulator/stages/price.h"
+
+namespace orrery::simulator {
+
+// Seconds by what they are spent on, of one micro-batch or one step.
+struct Spent {
+  double compute = 0, host = 0;
+  double exposed[outline::kNumAxes] = {};  // communication that nothing hides, by axis
+  double total() const;
+  Spent& operator+=(const Spent& other);
+};
+
+// One chunk of layers on one rank.
+struct Chunk {
+  std::vector<std::int64_t> layers;
+  bool first = false, last = false;  // of all: has the embedding, the head
+  Spent forward, backward;
+  double dense = 0, expert = 0;  // parameters on one rank
+  double replicated = 0;         // of `dense`: those that every tensor rank has
+  double saves = 0, worst = 0;   // bytes of a micro-batch, see outline::Outline
+  double largest_unit = 0;       // parameters of the largest layer or end
+};
+
+// By [stage * virtual stages + chunk]. Layers are dealt out evenly; what is left over goes to the
+// stages in the middle, since the ends have the embedding and the head.
+std::vector<Chunk> make_chunks(const Job& job, const Price& price);
+
+// What `tasks` take one after the other; collectives that may run beside products are hidden as
+// far as those last, but for the share that the stack exposes.
+Spent spend(const Job& job, const Price& price, const std::vector<outline::Task>& tasks);
+
+}  // namespace orrery::simulator
