@@ -1,3 +1,4 @@
+// See cores.h. Linux's own calls; where they are refused, nothing changes.
 #include "engine/cores.h"
 
 #include <sched.h>

@@ -1,3 +1,4 @@
+// Compute alone and beside transfers, in turns: what drifts on the machine is in both.
 #include "engine/torch/probe_mutual.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Peak memory in the closed form of the stages' states and cells in flight. See memory.h.
 #include "simulator/stages/memory.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Schedules of Huang 2018 (GPipe), Narayanan 2019 (1F1B) and 2021 (interleaved). See pipeline.h.
 #include "simulator/stages/pipeline.h"
 
 #include <algorithm>
@@ -64,66 +65,74 @@ std::vector<Cell> cells_of(PipelineSchedule schedule, std::int32_t stage, std::i
   return cells;
 }
 
-PipelineReplay replay_pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t chunks,
-                               std::int32_t micro_batches, const CellTimes& times) {
-  const auto p = static_cast<std::size_t>(stages), v = static_cast<std::size_t>(chunks);
-  const auto m = static_cast<std::size_t>(micro_batches);
-  CHECK(times.forward.size() == p * v && times.backward.size() == p * v, "one time a cell");
-  PipelineReplay result;
-  result.end.assign(p, 0);
-  result.busy.assign(p, 0);
-  result.last_backward.assign(p, 0);
+Pipeline::Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t chunks,
+                   std::int32_t micro_batches)
+    : stages_(stages), cells_(stages * chunks) {
   std::vector<std::vector<Cell>> cells;
   for (std::int32_t s = 0; s < stages; ++s) {
     cells.push_back(cells_of(schedule, s, stages, chunks, micro_batches));
   }
-  // When a cell's rows (or gradients) are there; below zero: not yet. By [backward][virtual stage].
-  std::vector<double> there(2 * p * v * m, -1);
-  const auto slot = [&](bool backward, std::size_t chunk, std::size_t stage, std::size_t mb) {
-    return ((backward ? p * v : 0) + chunk * p + stage) * m + mb;
+  // A slot holds when rows (or gradients) for a virtual stage are there. The last is written by
+  // cells that nobody waits for, the one before it is there from the beginning.
+  const std::int32_t free_in = 2 * cells_ * micro_batches, free_out = free_in + 1;
+  slots_ = free_out + 1;
+  const auto slot = [&](bool backward, std::int32_t stage, std::int32_t mb) {
+    if (!backward && stage == 0) return free_in;
+    if (backward && stage < 0) return free_out;
+    return ((backward ? cells_ : 0) + stage) * micro_batches + mb;
   };
-  for (std::size_t b = 0; b < m; ++b) there[slot(false, 0, 0, b)] = 0;
-  std::vector<std::size_t> next(p, 0);
-  const auto move = [&](std::size_t s) {
-    bool moved = false;
-    while (next[s] < cells[s].size()) {
-      const Cell& cell = cells[s][next[s]];
-      const auto chunk = static_cast<std::size_t>(cell.chunk);
-      const auto mb = static_cast<std::size_t>(cell.micro_batch);
-      const double ready = there[slot(cell.backward, chunk, s, mb)];
-      if (ready < 0) return moved;
-      const double begin = std::max(ready, result.end[s]);
-      const double time = (cell.backward ? times.backward : times.forward)[s * v + chunk];
-      double end = begin + time;
-      result.busy[s] += time;
-      if (cell.backward) result.last_backward[s] = begin;
-      const std::size_t stage = chunk * p + s;  // of all virtual ones
-      const bool last = stage + 1 == p * v, first = stage == 0;
-      const double sent = end + times.send;
-      if (!cell.backward) {
-        const std::size_t to = stage + 1;
-        if (last) {
-          there[slot(true, chunk, s, mb)] = end;
-        } else {
-          there[slot(false, to / p, to % p, mb)] = p == 1 ? end : sent;
-        }
-      } else if (!first) {
-        const std::size_t to = stage - 1;
-        there[slot(true, to / p, to % p, mb)] = p == 1 ? end : sent;
-      }
-      if (!times.beside && p > 1 && !(cell.backward ? first : last)) end = sent;
-      result.end[s] = end;
-      ++next[s];
-      moved = true;
+  std::vector<bool> there(static_cast<std::size_t>(slots_), false);
+  there[static_cast<std::size_t>(free_in)] = true;
+  std::vector<std::size_t> next(static_cast<std::size_t>(stages), 0);
+  const auto advance = [&](std::int32_t rank) {
+    std::size_t& at = next[static_cast<std::size_t>(rank)];
+    const std::vector<Cell>& own = cells[static_cast<std::size_t>(rank)];
+    const std::size_t before = at;
+    for (; at < own.size(); ++at) {
+      const Cell& c = own[at];
+      const std::int32_t stage = c.chunk * stages + rank;  // of all virtual ones
+      const bool turns = !c.backward && stage + 1 == cells_;
+      Step step;
+      step.rank = rank;
+      step.cell = (c.backward ? cells_ : 0) + rank * chunks + c.chunk;
+      step.in = slot(c.backward, stage, c.micro_batch);
+      step.out = turns ? slot(true, stage, c.micro_batch)
+                       : slot(c.backward, stage + (c.backward ? -1 : 1), c.micro_batch);
+      step.sends = stages > 1 && !turns && step.out != free_out;
+      if (!there[static_cast<std::size_t>(step.in)]) break;
+      there[static_cast<std::size_t>(step.out)] = true;
+      steps_.push_back(step);
     }
-    return moved;
+    return at > before;
   };
   for (bool moved = true; moved;) {
     moved = false;
-    for (std::size_t s = 0; s < p; ++s) moved = move(s) || moved;
-    for (std::size_t s = p; s-- > 0;) moved = move(s) || moved;
+    for (std::int32_t s = 0; s < stages; ++s) moved = advance(s) || moved;
   }
-  for (std::size_t s = 0; s < p; ++s) CHECK(next[s] == cells[s].size(), "a schedule that stops");
+  for (std::int32_t s = 0; s < stages; ++s) {
+    const auto r = static_cast<std::size_t>(s);
+    CHECK(next[r] == cells[r].size(), "a schedule that stops");
+  }
+}
+
+PipelineReplay Pipeline::replay(const CellTimes& times) const {
+  const auto cells = static_cast<std::size_t>(cells_);
+  CHECK(times.forward.size() == cells && times.backward.size() == cells, "one time a cell");
+  std::vector<double> duration = times.forward;
+  duration.insert(duration.end(), times.backward.begin(), times.backward.end());
+  std::vector<double> there(static_cast<std::size_t>(slots_), 0);
+  PipelineReplay result;
+  result.end.assign(static_cast<std::size_t>(stages_), 0);
+  result.busy.assign(static_cast<std::size_t>(stages_), 0);
+  for (const Step& step : steps_) {
+    double& end = result.end[static_cast<std::size_t>(step.rank)];
+    const double time = duration[static_cast<std::size_t>(step.cell)];
+    const double done = std::max(end, there[static_cast<std::size_t>(step.in)]) + time;
+    const double arrives = step.sends ? done + times.send : done;
+    there[static_cast<std::size_t>(step.out)] = arrives;
+    end = times.beside ? done : arrives;
+    result.busy[static_cast<std::size_t>(step.rank)] += time;
+  }
   return result;
 }
 

@@ -33,12 +33,26 @@ struct CellTimes {
 struct PipelineReplay {
   std::vector<double> end;   // of each rank, from the beginning of the first
   std::vector<double> busy;  // that it computes
-  // When the last backward of each rank began: what is reduced once a step may run beside it.
-  std::vector<double> last_backward;
 };
 
-PipelineReplay replay_pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t chunks,
-                               std::int32_t micro_batches, const CellTimes& times);
+// The cells of all ranks in an order in which each comes after what it needs: made once for a shape
+// of pipeline, replayed with the times of many jobs.
+class Pipeline {
+ public:
+  Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t chunks,
+           std::int32_t micro_batches);
+  PipelineReplay replay(const CellTimes& times) const;
+
+ private:
+  struct Step {
+    std::int32_t rank = 0;
+    std::int32_t cell = 0;         // into CellTimes; backward ones after all forward ones
+    std::int32_t in = 0, out = 0;  // slots of what the cell needs and makes
+    bool sends = false;            // to another rank
+  };
+  std::int32_t stages_, cells_, slots_ = 0;
+  std::vector<Step> steps_;
+};
 
 // The largest number of micro-batches of a chunk (counted over all chunks of the rank) that are
 // between their forward and their backward at once.

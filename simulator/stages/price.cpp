@@ -1,3 +1,4 @@
+// Prices of tasks: products, attention, passes, collectives. See price.h.
 #include "simulator/stages/price.h"
 
 #include <algorithm>
@@ -127,7 +128,7 @@ double Price::attention(const Task& t) const {
 }
 
 double Price::exchange(const Span& s, double bytes) const {
-  if (s.ranks <= 1) return 0;
+  if (s.ranks <= 1 || bytes <= 0) return 0;
   const double within = bytes * (s.in_node - 1) / s.ranks;
   double beyond = bytes * (s.ranks - s.in_node) / s.ranks;
   if (job_.dispatcher == Dispatcher::kDeduplicated && s.nodes() > 1) {
@@ -144,7 +145,7 @@ double Price::exchange(const Span& s, double bytes) const {
 }
 
 double Price::collective(CollectiveKind kind, const Span& s, double bytes) const {
-  if (s.ranks <= 1) return 0;
+  if (s.ranks <= 1 || bytes <= 0) return 0;
   if (kind == CollectiveKind::kAllToAll) return exchange(s, bytes);
   const bool several = s.nodes() > 1;
   // One ring a rank of a node: all links of the nodes carry their part of the bytes.

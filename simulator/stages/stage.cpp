@@ -1,3 +1,4 @@
+// Layers dealt out to stages, and what a micro-batch takes on each. See stage.h.
 #include "simulator/stages/stage.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The step: cells through the pipeline, what happens once, what no op explains. See step.h.
 #include "simulator/stages/step.h"
 
 #include <algorithm>
@@ -63,71 +64,91 @@ OncePerStep once(const Job& job, const Price& price, double dense, double expert
   return out;
 }
 
-}  // namespace
+// One stage: its chunks, and what it does once a step.
+struct Stage {
+  Spent spent;                                // of one micro-batch through all its chunks
+  double reduce = 0, gather = 0, update = 0;  // not hidden
+  double once() const { return reduce + gather + update; }
+};
 
-JobPrediction predict(const Job& job) {
-  const Price price(job);
-  const auto stages = static_cast<std::int32_t>(job.layout.pp);
-  const auto chunks = static_cast<std::int32_t>(job.virtual_stages);
-  const std::vector<Chunk> parts = make_chunks(job, price);
+Stage stage_of(const Job& job, const Price& price, const std::vector<Chunk>& chunks,
+               std::int64_t stage) {
+  Stage out;
+  double dense = 0, expert = 0, forward = 0, backward = 0;
+  for (std::int64_t c = 0; c < job.virtual_stages; ++c) {
+    const Chunk& chunk = chunks[static_cast<std::size_t>(stage * job.virtual_stages + c)];
+    dense += chunk.dense;
+    expert += chunk.expert;
+    forward += chunk.forward.total();
+    backward += chunk.backward.total();
+    out.spent += chunk.forward;
+    out.spent += chunk.backward;
+  }
+  const OncePerStep o = once(job, price, dense, expert);
+  const double share = job.stack.exposed_share;
+  // Beside the last backward, and the first forward, of all chunks.
+  constexpr double kBeside = 0.9;
+  const auto exposed = [&](bool beside, double seconds, double behind) {
+    if (!beside) return seconds;
+    return share * seconds + std::max(0.0, (1 - share) * seconds - kBeside * behind);
+  };
+  out.reduce = exposed(job.stack.overlaps_gradients, o.reduce, backward);
+  out.gather = exposed(job.stack.overlaps_parameters, o.gather, forward);
+  out.update = o.update;
+  return out;
+}
+
+CellTimes cell_times(const Job& job, const Price& price, const std::vector<Chunk>& chunks) {
   CellTimes times;
-  for (const Chunk& c : parts) {
+  for (const Chunk& c : chunks) {
     times.forward.push_back(c.forward.total());
     times.backward.push_back(c.backward.total());
   }
   const double rows = outline::rows_of(job) * static_cast<double>(job.model.hidden);
   const double width = job.precision == Precision::kFp32 ? 4 : 2;
   // Tensor ranks hold the same rows: each sends a part, or has only a part.
-  times.send = stages > 1 ? price.send(rows * width / static_cast<double>(job.layout.tp)) : 0;
+  const double bytes = rows * width / static_cast<double>(job.layout.tp);
+  times.send = job.layout.pp > 1 ? price.send(bytes) : 0;
   times.beside = job.stack.overlaps_stages;
+  return times;
+}
+
+StepParts parts_of(const Stage& stage, double bubble, double micro_batches) {
+  const auto exposed = [&](Axis axis) {
+    return micro_batches * stage.spent.exposed[index_of(axis)];
+  };
+  StepParts p;
+  p.compute = micro_batches * stage.spent.compute;
+  p.host = micro_batches * stage.spent.host;
+  p.tensor = exposed(Axis::kTensor);
+  p.context = exposed(Axis::kContext);
+  p.expert = exposed(Axis::kExpert) + exposed(Axis::kExpertTensor);
+  p.data = exposed(Axis::kData) + exposed(Axis::kExpertData) + stage.reduce + stage.gather;
+  p.optimizer = stage.update;
+  p.bubble = bubble;
+  return p;
+}
+
+}  // namespace
+
+JobPrediction predict(const Job& job) {
+  const Price price(job);
+  const auto stages = static_cast<std::int32_t>(job.layout.pp);
+  const auto virtual_stages = static_cast<std::int32_t>(job.virtual_stages);
   const auto micro_batches =
       static_cast<std::int32_t>(std::max<std::int64_t>(1, job.micro_batches()));
-  const PipelineReplay replay = replay_pipeline(job.schedule, stages, chunks, micro_batches, times);
-
+  const std::vector<Chunk> chunks = make_chunks(job, price);
+  const PipelineReplay replay = Pipeline(job.schedule, stages, virtual_stages, micro_batches)
+                                    .replay(cell_times(job, price, chunks));
   JobPrediction out;
   double slowest = -1;
   for (std::int32_t s = 0; s < stages; ++s) {
     const auto r = static_cast<std::size_t>(s);
-    double dense = 0, expert = 0;
-    for (std::int32_t c = 0; c < chunks; ++c) {
-      const Chunk& chunk = parts[static_cast<std::size_t>(s * chunks + c)];
-      dense += chunk.dense;
-      expert += chunk.expert;
-    }
-    const OncePerStep o = once(job, price, dense, expert);
-    // Beside the last backward of each chunk, and the first forward.
-    double window = 0, first = 0;
-    for (std::int32_t c = 0; c < chunks; ++c) {
-      window += times.backward[static_cast<std::size_t>(s * chunks + c)];
-      first += times.forward[static_cast<std::size_t>(s * chunks + c)];
-    }
-    const double share = job.stack.exposed_share;
-    const auto hidden = [&](bool beside, double seconds, double behind) {
-      if (!beside) return seconds;
-      return share * seconds + std::max(0.0, (1 - share) * seconds - behind);
-    };
-    const double reduce = hidden(job.stack.overlaps_gradients, o.reduce, 0.9 * window);
-    const double gather = hidden(job.stack.overlaps_parameters, o.gather, 0.9 * first);
-    const double end = replay.end[r] + reduce + gather + o.update;
+    const Stage stage = stage_of(job, price, chunks, s);
+    const double end = replay.end[r] + stage.once();
     if (end <= slowest) continue;
     slowest = end;
-    StepParts& p = out.parts;
-    p = {};
-    Spent spent;
-    for (std::int32_t c = 0; c < chunks; ++c) {
-      spent += parts[static_cast<std::size_t>(s * chunks + c)].forward;
-      spent += parts[static_cast<std::size_t>(s * chunks + c)].backward;
-    }
-    const auto times_m = [&](double seconds) { return seconds * micro_batches; };
-    p.compute = times_m(spent.compute);
-    p.host = times_m(spent.host);
-    p.tensor = times_m(spent.exposed[index_of(Axis::kTensor)]);
-    p.context = times_m(spent.exposed[index_of(Axis::kContext)]);
-    p.expert = times_m(spent.exposed[index_of(Axis::kExpert)] +
-                       spent.exposed[index_of(Axis::kExpertTensor)]);
-    p.data = times_m(spent.exposed[index_of(Axis::kData)]) + reduce + gather;
-    p.bubble = replay.end[r] - replay.busy[r];
-    p.optimizer = o.update;
+    out.parts = parts_of(stage, replay.end[r] - replay.busy[r], micro_batches);
   }
   out.parts.fixed = job.stack.step_s;
   const double ranks = static_cast<double>(job.layout.dp * job.layout.cp * job.layout.pp);
@@ -138,7 +159,7 @@ JobPrediction predict(const Job& job) {
   constexpr double kSpread = 0.18;  // relative half-width, until residuals give it
   out.p10 = Seconds(step * (1 - kSpread));
   out.p90 = Seconds(step * (1 + kSpread));
-  predict_memory(job, parts, out);
+  predict_memory(job, chunks, out);
   return out;
 }
 

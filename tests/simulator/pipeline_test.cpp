@@ -30,31 +30,31 @@ double length(const PipelineReplay& r) {
   return *std::max_element(r.end.begin(), r.end.end());
 }
 
-TEST(Pipeline, EqualStagesTakeTheClosedForm) {
+TEST(Pipelines, EqualStagesTakeTheClosedForm) {
   for (const std::int32_t p : {1, 2, 3, 4, 8}) {
     for (const std::int32_t m : {1, 2, 5, 8, 32}) {
       for (const PipelineSchedule s : {kGpipe, kOneF}) {
-        const PipelineReplay r = replay_pipeline(s, p, 1, m, equal(p, 1, 2));
+        const PipelineReplay r = Pipeline(s, p, 1, m).replay(equal(p, 1, 2));
         EXPECT_DOUBLE_EQ(length(r), (m + p - 1) * 3.0) << name_of(s) << ' ' << p << ' ' << m;
       }
     }
   }
 }
 
-TEST(Pipeline, InterleavingDividesTheBubble) {
+TEST(Pipelines, InterleavingDividesTheBubble) {
   // Narayanan 2021: the bubble is (p - 1) (f + b) / v where m is a multiple of p.
   for (const std::int32_t p : {2, 4, 8}) {
     for (const std::int32_t v : {2, 3, 5}) {
       for (const std::int32_t groups : {2, 3, 8}) {
         const std::int32_t m = groups * p;
-        const PipelineReplay r = replay_pipeline(kInterleaved, p, v, m, equal(p * v, 1, 2));
+        const PipelineReplay r = Pipeline(kInterleaved, p, v, m).replay(equal(p * v, 1, 2));
         EXPECT_DOUBLE_EQ(length(r), (m * v + p - 1) * 3.0) << p << ' ' << v << ' ' << m;
       }
     }
   }
 }
 
-TEST(Pipeline, HoldsAsManyMicroBatchesAsTheScheduleSays) {
+TEST(Pipelines, HoldsAsManyMicroBatchesAsTheScheduleSays) {
   for (std::int32_t s = 0; s < 4; ++s) {
     EXPECT_EQ(in_flight(kGpipe, s, 4, 1, 12), 12);
     EXPECT_EQ(in_flight(kOneF, s, 4, 1, 12), 4 - s);
@@ -64,7 +64,7 @@ TEST(Pipeline, HoldsAsManyMicroBatchesAsTheScheduleSays) {
   }
 }
 
-TEST(Pipeline, EveryCellRunsOnceOnItsRank) {
+TEST(Pipelines, EveryCellRunsOnceOnItsRank) {
   for (const std::int32_t p : {1, 2, 4}) {
     for (const std::int32_t v : {1, 2, 3}) {
       for (const std::int32_t m : {1, 3, 4, 7, 8}) {
@@ -115,7 +115,7 @@ double longest_path(PipelineSchedule schedule, std::int32_t p, std::int32_t v, s
   return longest;
 }
 
-TEST(Pipeline, ReplayIsTheLongestPath) {
+TEST(Pipelines, ReplayIsTheLongestPath) {
   std::mt19937_64 random(7);
   const auto draw = [&](std::int32_t least, std::int32_t most) {
     return std::uniform_int_distribution<std::int32_t>(least, most)(random);
@@ -131,11 +131,11 @@ TEST(Pipeline, ReplayIsTheLongestPath) {
       t.backward.push_back(draw(1, 40));
     }
     t.send = draw(0, 5);
-    const PipelineReplay r = replay_pipeline(s, p, v, m, t);
+    const PipelineReplay r = Pipeline(s, p, v, m).replay(t);
     EXPECT_DOUBLE_EQ(length(r), longest_path(s, p, v, m, t))
         << name_of(s) << ' ' << p << ' ' << v << ' ' << m;
     t.beside = false;
-    EXPECT_GE(length(replay_pipeline(s, p, v, m, t)), length(r)) << "sends that compute waits for";
+    EXPECT_GE(length(Pipeline(s, p, v, m).replay(t)), length(r)) << "sends that compute waits for";
   }
 }
 
