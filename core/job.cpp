@@ -1,0 +1,111 @@
+// Names of a job's words, and the rules that it keeps.
+#include "core/job.h"
+
+#include <string>
+
+namespace orrery {
+namespace {
+
+template <std::size_t kCount, class Enum>
+const char* pick(const char* const (&names)[kCount], Enum value) {
+  return names[static_cast<std::size_t>(value)];
+}
+
+class Rules {
+ public:
+  // Notes a violation unless `holds`.
+  void check(bool holds, const char* rule, const std::string& reason) {
+    if (!holds) found.push_back({rule, reason});
+  }
+  void divides(std::int64_t part, std::int64_t whole, const char* rule, const std::string& what) {
+    check(part > 0 && whole % part == 0, rule,
+          std::to_string(part) + " does not divide " + what + " " + std::to_string(whole));
+  }
+  std::vector<Violation> found;
+};
+
+void check_positive(const Job& job, Rules& rules) {
+  const Layout& l = job.layout;
+  const std::pair<const char*, std::int64_t> axes[] = {{"dp", l.dp},
+                                                       {"cp", l.cp},
+                                                       {"sp", l.sp},
+                                                       {"tp", l.tp},
+                                                       {"pp", l.pp},
+                                                       {"ep", l.ep},
+                                                       {"etp", l.etp},
+                                                       {"fsdp_d", l.fsdp_d},
+                                                       {"replicate_d", l.replicate_d},
+                                                       {"micro_batch", l.micro_batch},
+                                                       {"virtual_stages", job.virtual_stages},
+                                                       {"sequence_tokens", job.sequence_tokens},
+                                                       {"global_sequences", job.global_sequences}};
+  for (const auto& [name, value] : axes) {
+    rules.check(value >= 1, "positive", std::string(name) + " is " + std::to_string(value));
+  }
+}
+
+}  // namespace
+
+const char* name_of(Precision precision) {
+  return pick({"fp32", "tf32", "fp16", "bf16", "fp8"}, precision);
+}
+
+const char* name_of(Sharding sharding) {
+  return pick({"none", "optimizer", "gradients", "parameters"}, sharding);
+}
+
+const char* name_of(PipelineSchedule schedule) {
+  return pick({"gpipe", "1f1b", "interleaved"}, schedule);
+}
+
+const char* name_of(ContextExchange exchange) {
+  return pick({"ring", "all_to_all", "all_gather"}, exchange);
+}
+
+const char* name_of(Dispatcher dispatcher) {
+  return pick({"all_to_all", "deduplicated", "all_gather"}, dispatcher);
+}
+
+const char* name_of(Module module) {
+  return pick({"norm", "projections", "latent_up", "core_attention", "output", "mlp", "router",
+               "dispatch", "experts", "expert_activation", "shared_experts", "ends"},
+              module);
+}
+
+std::vector<Violation> violations(const Job& job) {
+  Rules rules;
+  check_positive(job, rules);
+  if (!rules.found.empty()) return rules.found;
+  const Layout& l = job.layout;
+  const Model& m = job.model;
+  const std::int64_t world = l.dp * l.cp * l.sp * l.tp * l.pp;
+  rules.check(world == job.cluster.devices, "world",
+              "dp x cp x sp x tp x pp is " + std::to_string(world) + ", the cluster has " +
+                  std::to_string(job.cluster.devices) + " devices");
+  rules.divides(l.dp * l.micro_batch, job.global_sequences, "batch",
+                "(dp x micro_batch) the global batch of");
+  if (!m.is_latent() && m.heads >= l.tp * l.sp) {
+    rules.divides(l.tp * l.sp, m.heads, "heads_divide", "(tp x sp) the heads,");
+  }
+  rules.check(l.tp * l.sp <= m.heads, "heads_divide",
+              "tp x sp is " + std::to_string(l.tp * l.sp) + ", there are " +
+                  std::to_string(m.heads) + " heads");
+  rules.check(l.pp * job.virtual_stages <= m.layers, "layers_divide",
+              std::to_string(l.pp * job.virtual_stages) + " stages for " +
+                  std::to_string(m.layers) + " layers");
+  rules.check(job.virtual_stages == 1 || job.schedule == PipelineSchedule::kInterleaved, "schedule",
+              "several virtual stages take the interleaved schedule");
+  rules.check(l.ep == 1 || m.is_moe(), "experts_divide", "ep without experts");
+  if (m.is_moe()) {
+    rules.divides(l.ep, m.experts, "experts_divide", "(ep) the experts,");
+    rules.divides(l.ep * l.etp, l.dp * l.cp * l.sp * l.tp, "experts_divide",
+                  "(ep x etp) the ranks of a stage,");
+  }
+  rules.divides(l.cp * l.sp, job.sequence_tokens, "context", "(cp x sp) a sequence of");
+  rules.check(l.fsdp_d * l.replicate_d == l.dp * l.cp * l.sp, "sharding",
+              "fsdp_d x replicate_d is " + std::to_string(l.fsdp_d * l.replicate_d) +
+                  ", the data axis has " + std::to_string(l.dp * l.cp * l.sp) + " ranks");
+  return rules.found;
+}
+
+}  // namespace orrery
