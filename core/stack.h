@@ -1,7 +1,9 @@
 // Stack: a training framework of a release, by what it does where a run's description is silent,
-// and by what it costs beyond device and links. One file each in configs/stacks.
+// and by what it costs beyond device and links. One file each in configs/stacks, which also says
+// what published runs call it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,14 @@ enum class AttentionKernel : std::uint8_t {
 };
 const char* name_of(AttentionKernel kernel);  // "unfused", "fused_softmax", "flash"
 
+// A way in which runs name a stack: every word occurs in what the run says of its framework, in
+// either case, and its date lies between `from` and `until` ("2024-03"; empty: open).
+struct StackMatch {
+  std::vector<std::string> words;
+  std::string from, until;
+  bool operator==(const StackMatch&) const = default;
+};
+
 struct Stack {
   std::string name;
   std::string family;  // whose prior its parameters start from: "megatron", "fsdp", ...
@@ -32,6 +42,13 @@ struct Stack {
   bool fp32_gradients = true;        // of the weights, summed and reduced so
   bool fp32_loss = true;             // logits are copied to fp32
   bool graphs = false;               // launches are captured once
+  std::string recompute = "none";    // in the words of published runs (validation/words.h)
+  std::string dispatcher = "all_to_all";  // as Layout::dispatcher, or "deduplicated"
+  std::int64_t micro_batch = 1;           // sequences
+  std::string positions = "learned";      // of models with plain MLPs: "learned", "alibi"
+  std::vector<StackMatch> frameworks;     // how runs name it
+  std::string released;                   // "2024-07"
+  std::string source;                     // of what stands above
   // Free parameters of the stack (simulator/stages/parameters.h has meaning, range and prior).
   double host_per_kernel_s = 5e-6;
   double pass_factor = 1;      // bytes of element-wise passes over what they cannot avoid
@@ -43,9 +60,24 @@ struct Stack {
   bool operator==(const Stack&) const = default;
 };
 
+// One free parameter: its member, its key in a file, and the physical range that a file may give.
+// What they mean: simulator/stages/parameters.h.
+struct StackParameter {
+  const char* name;
+  double Stack::*member;
+  double min, max;
+};
+const std::vector<StackParameter>& stack_parameters();
+
 // `name` is a name in configs/stacks or a file.
 Result<Stack> load_stack(const std::string& name);
 Result<Stack> parse_stack(const std::string& text, const std::string& place);
 Json to_json(const Stack& stack);
+// Every one of configs/stacks, sorted by name.
+Result<std::vector<Stack>> load_stacks();
+// The stack that a run's words name: of all that match, the one with the most letters in its words,
+// then the dated one, then by name. `date` is "2024", "2024-07" or empty. nullptr: none.
+const Stack* choose_stack(const std::vector<Stack>& stacks, const std::string& words,
+                          const std::string& date);
 
 }  // namespace orrery

@@ -8,15 +8,18 @@ const std::vector<Layer>& layers() {
       {"core/", {"core/"}},
       {"simulator/", {"simulator/", "core/"}},
       {"planner/", {"planner/", "simulator/", "core/"}},
+      {"validation/", {"validation/", "simulator/", "core/"}},
       {"tracer/", {"tracer/", "core/"}},
       {"ui-export/", {"ui-export/", "tracer/", "core/"}},
       {"engine/", {"engine/", "tracer/", "core/"}},
       // The transport knows nothing of tensors, blocks or traces.
       {"engine/comm/", {"engine/comm/", "core/"}},
-      {"cli/", {"cli/", "core/", "simulator/", "planner/", "tracer/", "ui-export/"}},
+      {"cli/",
+       {"cli/", "core/", "simulator/", "planner/", "tracer/", "ui-export/", "validation/"}},
       // Tests and benchmarks sit above all but the command line; of them, only these see the
       // engine.
-      {"tests/", {"tests/", "core/", "simulator/", "planner/", "tracer/", "ui-export/"}},
+      {"tests/",
+       {"tests/", "core/", "simulator/", "planner/", "tracer/", "ui-export/", "validation/"}},
       {"tests/engine/", {"tests/", "core/", "simulator/", "planner/", "tracer/", "engine/"}},
       {"tests/parity/", {"tests/", "core/", "simulator/", "planner/", "tracer/", "engine/"}},
       {"benchmarks/",
