@@ -43,6 +43,7 @@ struct Attainable {
 
 struct DeviceProfile {
   std::string name;
+  std::string family;  // whose attainable shares are alike: "ampere", "hopper"
   FlopsPerSecond peak_bf16, peak_fp32, peak_fp64;
   BytesPerSecond memory_bandwidth;
   Bytes memory;                                       // usable memory is memory minus reserved

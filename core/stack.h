@@ -50,7 +50,7 @@ struct Stack {
   std::string released;                   // "2024-07"
   std::string source;                     // of what stands above
   // Free parameters of the stack (simulator/stages/parameters.h has meaning, range and prior).
-  double host_per_kernel_s = 5e-6;
+  double host_per_kernel_s = 12e-6;
   double pass_factor = 1;      // bytes of element-wise passes over what they cannot avoid
   double product_factor = 1;   // time of products over that of the device's curve
   double exposed_share = 0.1;  // of what is overlapped, the part that is not hidden

@@ -46,6 +46,7 @@ class Builder {
     t.pass = kind;
     t.bytes = width_ * (read + written);
     t.saves = saved * width_;
+    t.kernels = job_.stack.fused_passes ? 1 : 3;
     return t;
   }
   // `elements`: of the whole buffer.
@@ -55,7 +56,7 @@ class Builder {
     t.collective = kind;
     t.axis = axis;
     t.bytes = width_ * elements;
-    t.kernels = 0;
+    t.kernels = 2;  // the host also makes two streams wait for each other
     t.beside = beside;
     return t;
   }

@@ -40,6 +40,7 @@ void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
     const double groups = t.kind == TaskKind::kGrouped ? t.groups : 1;
     const double each = job.stack.fp32_gradients ? 8 : 2 * width(job);
     weight.bytes += groups * t.n * t.k * (each - width(job));
+    ++weight.kernels;
   }
   out.push_back(weight);
 }

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/stack.h"
+#include "core/job.h"
 
 namespace orrery::simulator {
 
@@ -20,8 +20,14 @@ struct FreeParameter {
   std::string meaning;  // one line
   std::string unit;     // "" for shares and factors
   double min = 0, max = 0;
-  double prior = 0;  // what it is before any fit
+  double prior = 0;     // what it is before any fit
+  double spread = 0;    // deviation of the prior's logarithm
+  bool of_time = true;  // else of memory alone
 };
 const std::vector<FreeParameter>& free_parameters();
+
+// Sets one of a job's device, of its tiers called `of`, or of its stack.
+void set_parameter(Owner owner, const std::string& of, const std::string& name, double value,
+                   Job& job);
 
 }  // namespace orrery::simulator
