@@ -33,9 +33,14 @@ struct EfficiencyCurve {
 struct DeviceProfile {
   std::string name;
   FlopsPerSecond peak_bf16, peak_fp32, peak_fp64;
+  FlopsPerSecond peak_fp16;            // where a file is silent: peak_bf16
+  FlopsPerSecond peak_tf32, peak_fp8;  // of matrix units; 0: it has none
   BytesPerSecond memory_bandwidth;
   Bytes memory;                                       // usable memory is memory minus reserved
   Bytes reserved;                                     // context, allocator and communicator reserve
+  std::int64_t processors = 0;                        // SMs, compute units; 0: not known
+  Bytes l2_bytes;                                     // of the last level of cache; 0: not known
+  double power_w = 0;                                 // the limit of the board; 0: not known
   Seconds launch;                                     // host cost of one kernel
   BytesPerSecond host_bandwidth;                      // copies to or from the host, one direction
   EfficiencyCurve gemm;                               // size: FLOPs of the call
@@ -68,9 +73,21 @@ struct LinkTier {
   // the link, and transfers beside each other part it. 0: every device has its own, and what runs
   // beside is not priced.
   std::int64_t shared_by = 0;
+  // The switches of this tier sum what passes them (NVLink SHARP, InfiniBand SHARP): an all-reduce
+  // may send each byte once instead of twice. What is priced as a ring makes no use of it.
+  bool in_network_reduction = false;
+  // Links below this tier over its own (a spine of 3:1 has 3): of its bandwidth a device has the
+  // 1 / oversubscription part when all talk over it.
+  double oversubscription = 1;
+  // No switch: a device's bandwidth is split over links to each other device of the domain (NVLink
+  // bridges, HCCS, Infinity Fabric), so a group has only those to its members.
+  bool mesh = false;
   // Fraction of the bandwidth against the bytes that a rank moves over this tier; empty: 1. More
   // than 1 where bursts pass a shaped link faster.
   std::array<EfficiencyCurve, kNumTransferKinds> efficiency = {};
+  // The part of `bandwidth` that a device has towards `members` ranks of its domain, itself one of
+  // them, when all of them talk: 1 where neither oversubscription nor mesh is set.
+  double share_of(std::int64_t members) const;
   bool operator==(const LinkTier&) const = default;
 };
 
