@@ -18,6 +18,8 @@ constexpr std::int64_t kMaxDevices = 1 << 20;
 constexpr double kMaxBytes = 9007199254740992.0;  // 2^53: exact as a double
 constexpr double kMostBurst = 1000;  // what a shaped link lets through at once may be that fast
 constexpr double kDefaultHostBandwidth = 25e9;
+constexpr double kMostPower = 1e6;  // watts of one device
+constexpr double kMostOversubscription = 1000;
 
 // Points [[size, fraction], ...]: sizes grow, fractions are in (0, most].
 EfficiencyCurve read_curve(ObjectReader& reader, const char* key, double most = 1) {
@@ -63,6 +65,24 @@ EfficiencyCurve read_curve_or_none(ObjectReader& reader, const char* key, double
   return reader.has(key) ? read_curve(reader, key, most) : EfficiencyCurve{};
 }
 
+// What only some files say. Written by write_facts in the same order.
+void read_facts(ObjectReader& reader, DeviceProfile& device) {
+  const auto peak = [&](const char* key, FlopsPerSecond fallback) {
+    return reader.has(key) ? FlopsPerSecond(positive(reader, key, "flop/s", 1e20)) : fallback;
+  };
+  device.peak_fp16 = peak("peak_fp16", device.peak_bf16);
+  device.peak_tf32 = peak("peak_tf32", FlopsPerSecond(0));
+  device.peak_fp8 = peak("peak_fp8", FlopsPerSecond(0));
+  device.processors = reader.integer_or("processors", 0, kMaxDevices, 0);
+  if (reader.has("l2_bytes")) {
+    device.l2_bytes = bytes_of(positive(reader, "l2_bytes", "bytes", kMaxBytes));
+  }
+  device.power_w = reader.number_or("power_w", 0, kMostPower, 0);
+  // Of the file, not of the profile: core/hardware.cpp reads them.
+  device.family = reader.text_or("family", "");
+  for (const char* about : {"aliases", "fabric", "source"}) reader.ignore(about);
+}
+
 DeviceProfile read_device(const Json& json, const std::string& place,
                           std::vector<Problem>& problems) {
   ObjectReader reader(json, place, problems);
@@ -94,7 +114,7 @@ DeviceProfile read_device(const Json& json, const std::string& place,
     }
     inner.finish();
   }
-  reader.ignore("source");
+  read_facts(reader, device);
   reader.finish();
   return device;
 }
@@ -131,6 +151,9 @@ LinkTier read_tier(ObjectReader& one, std::vector<Problem>& problems) {
   tier.cpu = one.number_or("cpu", 0, 1, 0);
   tier.spread = one.number_or("spread", 0, 1, 0);
   tier.shared_by = one.integer_or("shared_by", 0, kMaxDevices, 0);
+  tier.in_network_reduction = one.boolean_or("in_network_reduction", false);
+  tier.oversubscription = one.number_or("oversubscription", 1, kMostOversubscription, 1);
+  tier.mesh = one.boolean_or("mesh", false);
   const Json* curves = one.has("efficiency") ? one.child("efficiency") : nullptr;
   if (curves != nullptr) {
     ObjectReader inner(*curves, one.place() + "/efficiency", problems);
@@ -141,6 +164,13 @@ LinkTier read_tier(ObjectReader& one, std::vector<Problem>& problems) {
     inner.finish();
   }
   return tier;
+}
+
+// To a part of the domain. In a mesh a device keeps its links to those that are left.
+void cut(LinkTier& tier, std::int64_t devices) {
+  const double whole = tier.share_of(tier.domain);
+  tier.bandwidth = tier.bandwidth * (tier.share_of(devices) / whole);
+  tier.domain = devices;
 }
 
 // Domains grow and divide each other; the last one may be left out: it spans the cluster.
@@ -155,7 +185,7 @@ void read_tiers(ObjectReader& reader, Cluster& cluster, std::vector<Problem>& pr
     LinkTier tier = read_tier(one, problems);
     tier.domain = last ? one.integer_or("domain", 1, kMaxDevices, cluster.devices)
                        : one.integer("domain", 1, kMaxDevices);
-    tier.domain = std::min(tier.domain, cluster.devices);
+    if (tier.domain > cluster.devices) cut(tier, cluster.devices);
     if (tier.domain % inner_domain != 0) {
       one.note("domain", std::to_string(tier.domain) + " is no multiple of the inner tier's " +
                              std::to_string(inner_domain));
@@ -237,6 +267,9 @@ Json link_json(const LinkTier& tier) {
   if (tier.cpu > 0) json.set("cpu", tier.cpu);
   if (tier.spread > 0) json.set("spread", tier.spread);
   if (tier.shared_by > 0) json.set("shared_by", tier.shared_by);
+  if (tier.in_network_reduction) json.set("in_network_reduction", true);
+  if (tier.oversubscription != 1) json.set("oversubscription", tier.oversubscription);
+  if (tier.mesh) json.set("mesh", true);
   Json curves = Json::object();
   bool any = false;
   for (std::size_t k = 0; k < kNumTransferKinds; ++k) {
@@ -246,6 +279,20 @@ Json link_json(const LinkTier& tier) {
   }
   if (any) json.set("efficiency", std::move(curves));
   return json;
+}
+
+// Only what is set, so that a profile without these facts keeps its hash.
+void write_facts(const DeviceProfile& device, Json& json) {
+  const auto peak = [&](const char* key, FlopsPerSecond rate) {
+    if (rate.value() > 0) json.set(key, exact_quantity(rate.value(), "flop/s"));
+  };
+  if (device.peak_fp16 != device.peak_bf16) peak("peak_fp16", device.peak_fp16);
+  peak("peak_tf32", device.peak_tf32);
+  peak("peak_fp8", device.peak_fp8);
+  if (device.processors > 0) json.set("processors", device.processors);
+  if (device.l2_bytes.value() > 0) json.set("l2_bytes", bytes_text(device.l2_bytes));
+  if (device.power_w > 0) json.set("power_w", device.power_w);
+  if (!device.family.empty()) json.set("family", device.family);
 }
 
 Json device_json(const DeviceProfile& device) {
@@ -269,6 +316,7 @@ Json device_json(const DeviceProfile& device) {
       .set("launch", exact_quantity(device.launch.value(), "s"))
       .set("host_bandwidth", exact_quantity(device.host_bandwidth.value(), "bytes/s"))
       .set("efficiency", std::move(curves));
+  write_facts(device, json);
   return json;
 }
 
@@ -281,6 +329,12 @@ const char* name_of(TransferKind kind) {
 
 const char* name_of(CollectiveAlgorithm algorithm) {
   return algorithm == CollectiveAlgorithm::kPairs ? "pairs" : "tiers";
+}
+
+double LinkTier::share_of(std::int64_t members) const {
+  if (!mesh || domain < 2) return 1 / oversubscription;
+  const auto links = static_cast<double>(std::clamp<std::int64_t>(members - 1, 1, domain - 1));
+  return links / static_cast<double>(domain - 1) / oversubscription;
 }
 
 EfficiencyCurve::Place EfficiencyCurve::place(double x) const {

@@ -33,9 +33,9 @@ struct EfficiencyCurve {
 // Of what a datasheet promises, what large ops reach: free parameters of a device
 // (simulator/stages/parameters.h).
 struct Attainable {
-  double product = 0.75;   // of the peak, by large products of 16 bit
+  double product = 0.75;     // of the peak, by large products of 16 bit
   double low_product = 0.6;  // the same of 8 bit
-  double attention = 0.5;  // of the 16 bit peak, forward
+  double attention = 0.5;    // of the 16 bit peak, forward
   double attention_backward = 0.4;
   double memory = 0.85;  // of the bandwidth, by large passes
   bool operator==(const Attainable&) const = default;
@@ -45,9 +45,14 @@ struct DeviceProfile {
   std::string name;
   std::string family;  // whose attainable shares are alike: "ampere", "hopper"
   FlopsPerSecond peak_bf16, peak_fp32, peak_fp64;
+  FlopsPerSecond peak_fp16;            // where a file is silent: peak_bf16
+  FlopsPerSecond peak_tf32, peak_fp8;  // of matrix units; 0: it has none
   BytesPerSecond memory_bandwidth;
   Bytes memory;                                       // usable memory is memory minus reserved
   Bytes reserved;                                     // context, allocator and communicator reserve
+  std::int64_t processors = 0;                        // SMs, compute units; 0: not known
+  Bytes l2_bytes;                                     // of the last level of cache; 0: not known
+  double power_w = 0;                                 // the limit of the board; 0: not known
   Seconds launch;                                     // host cost of one kernel
   BytesPerSecond host_bandwidth;                      // copies to or from the host, one direction
   EfficiencyCurve gemm;                               // size: FLOPs of the call
@@ -56,9 +61,7 @@ struct DeviceProfile {
   EfficiencyCurve memory_eff;                         // size: bytes moved, by passes of every kind
   std::array<EfficiencyCurve, kNumPassKinds> passes;  // of one kind; empty: as memory_eff
   Attainable attainable;
-  std::int64_t processors = 0;  // that a product's tiles are spread over; 0: not known
-  FlopsPerSecond peak_fp8;      // 0: none
-  FlopsPerSecond peak(DType dtype) const;             // of integers: the fp32 peak
+  FlopsPerSecond peak(DType dtype) const;  // of integers: the fp32 peak
   const EfficiencyCurve& pass(PassKind kind) const {
     const EfficiencyCurve& own = passes[static_cast<std::size_t>(kind)];
     return own.empty() ? memory_eff : own;
@@ -84,9 +87,21 @@ struct LinkTier {
   // beside is not priced.
   std::int64_t shared_by = 0;
   double attainable = 0.8;  // of the bandwidth, by large collectives: a free parameter
+  // The switches of this tier sum what passes them (NVLink SHARP, InfiniBand SHARP): an all-reduce
+  // may send each byte once instead of twice. What is priced as a ring makes no use of it.
+  bool in_network_reduction = false;
+  // Links below this tier over its own (a spine of 3:1 has 3): of its bandwidth a device has the
+  // 1 / oversubscription part when all talk over it.
+  double oversubscription = 1;
+  // No switch: a device's bandwidth is split over links to each other device of the domain (NVLink
+  // bridges, HCCS, Infinity Fabric), so a group has only those to its members.
+  bool mesh = false;
   // Fraction of the bandwidth against the bytes that a rank moves over this tier; empty: 1. More
   // than 1 where bursts pass a shaped link faster.
   std::array<EfficiencyCurve, kNumTransferKinds> efficiency = {};
+  // The part of `bandwidth` that a device has towards `members` ranks of its domain, itself one of
+  // them, when all of them talk: 1 where neither oversubscription nor mesh is set.
+  double share_of(std::int64_t members) const;
   bool operator==(const LinkTier&) const = default;
 };
 

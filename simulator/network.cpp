@@ -5,7 +5,8 @@
 // next tier. Rings and pairwise exchanges keep all tiers busy at once, so time is the slowest
 // tier's bytes / bandwidth, plus latency x ceil(log2 n) steps of the outermost tier crossed.
 // A ring all-gather or reduce-scatter carries (k-1)/k of the whole buffer into each of the k inner
-// domains, shared by the links of the members inside (every device has its own link to each tier);
+// domains, shared by the links of the members inside (every device has its own link to each tier,
+// of which an oversubscribed tier or a mesh leaves it a part: LinkTier::share_of);
 // all-to-all sends to each peer on its own, so the share that leaves is (n - n_t) / (n - 1) of the
 // bytes a rank sends.
 //
@@ -58,10 +59,10 @@ bool is_ring(const Cluster& cluster, OpKind kind) {
          transfer_of(kind) != TransferKind::kExchange;
 }
 
-// Bytes of a rank that cross one tier, and what they take.
+// Bytes of a rank that cross one tier, and what they take: by the tier's curve, and without it.
 struct Crossing {
   std::int32_t tier = 0;
-  double bytes = 0, seconds = 0;
+  double bytes = 0, seconds = 0, ideal_s = 0;
 };
 
 // Calls `visit(tier, members of the inner domains, members that this tier reaches)` for the tiers
@@ -107,8 +108,10 @@ void for_crossings(const Cluster& cluster, const Group& group, OpKind kind, Wire
     const double crossing = crossing_bytes(cluster, kind, bytes, group.size, inner, here);
     const EfficiencyCurve& curve = tier.efficiency[which];
     const double fraction = curve.empty() ? 1 : curve.at(crossing);
-    const double seconds = crossing / (tier.bandwidth.value() * fraction);
-    visit(Crossing{static_cast<std::int32_t>(t), crossing, seconds}, tier);
+    const double rate = tier.bandwidth.value() * tier.share_of(here);
+    visit(Crossing{static_cast<std::int32_t>(t), crossing, crossing / (rate * fraction),
+                   crossing / rate},
+          tier);
   });
 }
 
@@ -130,7 +133,7 @@ FarthestTier farthest_tier(const Cluster& cluster, const Group& group, OpKind ki
   FarthestTier out;
   double seconds = 0;  // of the tier before
   for_crossings(cluster, group, kind, wire, [&](const Crossing& crossing, const LinkTier&) {
-    out = {crossing.tier, crossing.bytes, std::max(out.inside_s, seconds)};
+    out = {crossing.tier, crossing.bytes, std::max(out.inside_s, seconds), crossing.ideal_s};
     seconds = crossing.seconds;
   });
   return out;

@@ -37,10 +37,11 @@ Seconds collective_time(const Cluster& cluster, const Group& group, OpKind kind,
 Share collective_share(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire);
 
 // For calibration: the farthest tier that a group of several ranks crosses, the bytes at which its
-// curve is read (of shared links: of all that share one), and what the slowest tier inside takes.
+// curve is read (of shared links: of all that share one), what the slowest tier inside takes, and
+// what this one would take by its bandwidth alone.
 struct FarthestTier {
   std::int32_t tier = 0;
-  double bytes = 0, inside_s = 0;
+  double bytes = 0, inside_s = 0, ideal_s = 0;
 };
 FarthestTier farthest_tier(const Cluster& cluster, const Group& group, OpKind kind, WireBytes wire);
 

@@ -343,7 +343,7 @@ class Fitter {
       } else if (far.inside_s >= kMostInside * moving) {
         ++by_inner;
       } else {
-        const double ideal = far.bytes / tier.bandwidth.value();
+        const double ideal = far.ideal_s;
         curve.add(far.bytes, ideal / moving, ideal / s->seconds);
       }
     }

@@ -51,8 +51,17 @@ TEST(Cluster, RoundTripsBitForBitWithRandomNumbers) {
     c.device.memory_bandwidth = BytesPerSecond(c.device.memory_bandwidth.value() * factor(rng));
     c.device.memory = Bytes(static_cast<std::int64_t>(80e9 + factor(rng) * 1e9));
     c.device.launch = Seconds(factor(rng) * 1e-5);
+    c.device.peak_fp16 = FlopsPerSecond(c.device.peak_bf16.value() * factor(rng));
+    c.device.peak_tf32 = FlopsPerSecond(factor(rng) * 1e14);
+    c.device.peak_fp8 = FlopsPerSecond(i % 3 == 0 ? 0 : factor(rng) * 1e15);
+    c.device.processors = static_cast<std::int64_t>(factor(rng) * 200);
+    c.device.l2_bytes = Bytes(static_cast<std::int64_t>(factor(rng) * 1e8));
+    c.device.power_w = factor(rng) * 1000;
     for (double& f : c.device.gemm.fraction) f *= factor(rng);
     for (LinkTier& tier : c.tiers) {
+      tier.in_network_reduction = i % 2 == 0;
+      tier.oversubscription = i % 5 == 0 ? 1 : 1 + factor(rng);
+      tier.mesh = i % 7 == 0;
       tier.bandwidth = BytesPerSecond(tier.bandwidth.value() * factor(rng));
       tier.latency = Seconds(factor(rng) * 1e-6);
     }
@@ -69,18 +78,24 @@ TEST(Cluster, EveryProblemOfAFileIsReported) {
   json.set("devices", 12).set("compute_slowdown", 0.5).set("tierz", 1);
   Json device = *json.find("device");
   device.set("memory", 80).set("peak_bf16", "0 TFLOP/s").set("launch", "2 s");
+  device.set("peak_fp8", "0 TFLOP/s").set("processors", -1).set("l2_bytes", 1).set("power_w", "1");
   device.set("efficiency", Json::object()
                                .set("gemm", Json::array())
                                .set("grouped", Json::parse("[[1, 0.5], [1, 0.6]]", "").value())
                                .set("attention", Json::parse("[[1, 1.5]]", "").value())
                                .set("memory", Json::parse("[[1]]", "").value()));
   json.set("device", device);
+  Json tier = json.find("tiers")->items()[0];
+  tier.set("mesh", 1).set("in_network_reduction", "yes").set("oversubscription", 0.5);
+  json.set("tiers", Json::array().push(tier));
   const Error error = parse_cluster(json.dump(), "c.json", 0).error();
   const std::string text = error.text();
   for (const char* where :
        {"/devices_per_node", "/compute_slowdown", "/tierz", "/device/memory", "/device/peak_bf16",
         "/device/launch", "/device/efficiency/gemm", "/device/efficiency/grouped",
-        "/device/efficiency/attention", "/device/efficiency/memory"}) {
+        "/device/efficiency/attention", "/device/efficiency/memory", "/device/peak_fp8",
+        "/device/processors", "/device/l2_bytes", "/device/power_w", "/tiers/0/mesh",
+        "/tiers/0/in_network_reduction", "/tiers/0/oversubscription"}) {
     EXPECT_NE(text.find("c.json:" + std::string(where)), std::string::npos) << where << "\n"
                                                                             << text;
   }
@@ -89,6 +104,43 @@ TEST(Cluster, EveryProblemOfAFileIsReported) {
   named.set("device", "h100-sxn");
   EXPECT_NE(parse_cluster(named.dump(), "c.json", 0).error().text().find("'h100-sxm'"),
             std::string::npos);
+}
+
+// A file without the keys that came later reads to a cluster that is written without them: hashes
+// of such files stay what they were.
+TEST(Cluster, WhatIsNotSetIsNotWritten) {
+  const Cluster cluster = load_cluster("local-cpu").value();
+  EXPECT_EQ(cluster.device.peak_fp16, cluster.device.peak_bf16);
+  EXPECT_EQ(cluster.sha256, "f772e3b86496f1771c6aeb9b9b2b16182f9f47dbf6ee3056deff5b08775fa86e");
+  const std::string text = to_json(cluster).dump();
+  for (const char* key : {"peak_fp16", "peak_tf32", "peak_fp8", "processors", "l2_bytes", "power_w",
+                          "in_network_reduction", "oversubscription", "mesh"}) {
+    EXPECT_EQ(text.find(key), std::string::npos) << key;
+  }
+}
+
+TEST(LinkTier, ShareOfItsBandwidth) {
+  LinkTier tier{"link", 8, BytesPerSecond(70e9), Seconds(1e-6)};
+  EXPECT_EQ(tier.share_of(1), 1);
+  EXPECT_EQ(tier.share_of(8), 1);
+  tier.oversubscription = 4;
+  EXPECT_EQ(tier.share_of(2), 0.25);
+  tier.mesh = true;
+  EXPECT_DOUBLE_EQ(tier.share_of(2), 1.0 / 7 / 4);
+  EXPECT_EQ(tier.share_of(8), 0.25);
+  EXPECT_EQ(tier.share_of(9), 0.25);
+}
+
+TEST(LinkTier, ACutMeshKeepsTheLinksBetweenWhatIsLeft) {
+  Json json = to_json(load_cluster("h100x8").value());
+  Json tier = json.find("tiers")->items()[0];
+  json.set("devices", 4).set("tiers", Json::array().push(tier.set("mesh", true)));
+  const Cluster four = parse_cluster(json.dump(), "c.json", 0).value();
+  EXPECT_EQ(four.tiers[0].domain, 4);
+  EXPECT_DOUBLE_EQ(four.tiers[0].bandwidth.value(), 450e9 * 3 / 7);
+  EXPECT_DOUBLE_EQ(four.tiers[0].bandwidth.value() * four.tiers[0].share_of(2), 450e9 / 7);
+  const Cluster again = parse_cluster(to_json(four).dump(), "c.json", 0).value();
+  EXPECT_EQ(again, four);
 }
 
 TEST(EfficiencyCurve, InterpolatesInLogOfSizeAndIsFlatOutside) {

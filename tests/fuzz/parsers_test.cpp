@@ -44,15 +44,40 @@ std::string sample_workload() {
   return to_json(w).dump();
 }
 
-std::vector<std::string> seeds() {
-  std::vector<std::string> texts = {sample_plan(), sample_workload(),
-                                    to_json(load_cluster("h800x16").value()).dump()};
+// With every key that a cluster need not have.
+std::string sample_cluster() {
+  Cluster c = load_cluster("h800x16").value();
+  c.device.peak_fp16 = FlopsPerSecond(c.device.peak_bf16.value() / 2);
+  for (EfficiencyCurve& curve : c.device.passes) curve = c.device.memory_eff;
+  for (LinkTier& tier : c.tiers) {
+    tier.cpu = 0.3;
+    tier.spread = 0.1;
+    tier.shared_by = 2;
+    tier.in_network_reduction = true;
+    tier.oversubscription = 1.5;
+    tier.mesh = true;
+    for (EfficiencyCurve& curve : tier.efficiency) curve = {{1e3, 1e6}, {0.5, 1.25}};
+  }
+  c.spread = 0.05;
+  c.cores_per_node = 16;
+  c.nodes_per_machine = 2;
+  c.collectives = CollectiveAlgorithm::kPairs;
+  return to_json(c).dump();
+}
+
+// Kinds of texts: each is drawn as often, however many files there are of it.
+std::vector<std::vector<std::string>> seeds() {
+  std::vector<std::vector<std::string>> kinds = {
+      {sample_plan()},
+      {sample_workload()},
+      {sample_cluster(), to_json(load_cluster("h800x16").value()).dump()}};
   for (const char* folder : {"models", "devices", "clusters", "workloads"}) {
+    kinds.emplace_back();
     for (const std::string& name : list_configs(folder)) {
-      texts.push_back(read_file(find_config(folder, name).value()).value());
+      kinds.back().push_back(read_file(find_config(folder, name).value()).value());
     }
   }
-  return texts;
+  return kinds;
 }
 
 // Parses; what is accepted must be written and read again to the same. Counts what was accepted.
@@ -114,16 +139,19 @@ const std::vector<std::pair<const char*, Target>>& targets() {
 }
 
 TEST(Fuzz, ParsersSurviveMutatedFiles) {
-  const std::vector<std::string> texts = seeds();
-  ASSERT_GE(texts.size(), 15U);
+  const std::vector<std::vector<std::string>> kinds = seeds();
   std::vector<int> accepted(targets().size(), 0);
   for (std::size_t t = 0; t < targets().size(); ++t) {
-    for (const std::string& seed : texts) accepted[t] += targets()[t].second(seed);
+    for (const std::vector<std::string>& texts : kinds) {
+      ASSERT_FALSE(texts.empty());
+      for (const std::string& seed : texts) accepted[t] += targets()[t].second(seed);
+    }
     EXPECT_GT(accepted[t], 0) << targets()[t].first << " accepts no seed: the fuzzer tests nothing";
     accepted[t] = 0;
   }
   for (int i = 0; i < kMutations; ++i) {
     std::mt19937_64 rng(static_cast<std::uint64_t>(i));
+    const std::vector<std::string>& texts = kinds[rng() % kinds.size()];
     const std::string text = mutate(texts[rng() % texts.size()], rng);
     for (std::size_t t = 0; t < targets().size(); ++t) {
       ASSERT_NO_THROW(accepted[t] += targets()[t].second(text)) << targets()[t].first << "\n"

@@ -111,6 +111,17 @@ TEST(Network, AThirdTierCarriesWhatLeavesTheSecond) {
   EXPECT_NEAR(us(c, {"", 8, 1}, kRows, 7 * kMB), 4027, 1e-9);
 }
 
+TEST(Network, OversubscriptionAndMeshTakeAPartOfTheBandwidth) {
+  Cluster c = two_tiers(64);
+  c.tiers[1].oversubscription = 2;
+  const double before = us(two_tiers(64), {"", 64, 1}, kGather, 63 * kMB);
+  EXPECT_NEAR(us(c, {"", 64, 1}, kGather, 63 * kMB) - 30, 2 * (before - 30), 1e-6);
+  EXPECT_EQ(us(c, {"", 8, 1}, kGather, 7 * kMB), us(two_tiers(64), {"", 8, 1}, kGather, 7 * kMB));
+  c.tiers[0].mesh = true;  // two of eight have one link of seven
+  EXPECT_NEAR(us(c, {"", 2, 1}, kGather, kMB), 70 + 1, 1e-9);
+  EXPECT_NEAR(us(c, {"", 8, 1}, kRows, 7 * kMB), 73, 1e-9);
+}
+
 TEST(Network, GroupsThatStraddleABorderPayForIt) {
   // 3 neighbours in nodes of 8: ranks 6, 7 | 8. Rank 8 takes in 2 MB over its one NIC.
   const Cluster c = two_tiers(24);

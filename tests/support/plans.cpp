@@ -203,7 +203,7 @@ Cluster small_cluster(std::int64_t devices) {
   }
   DeviceProfile& d = c.device;
   d.name = "small-device";
-  d.peak_bf16 = FlopsPerSecond(1e12);
+  d.peak_bf16 = d.peak_fp16 = FlopsPerSecond(1e12);
   d.peak_fp32 = FlopsPerSecond(5e11);
   d.peak_fp64 = FlopsPerSecond(2.5e11);
   d.memory_bandwidth = BytesPerSecond(1e11);
