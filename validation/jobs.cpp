@@ -61,7 +61,7 @@ void set_batch(const PublishedRow& row, Job& job, RowJob& out) {
       const std::string text = extra_of(row.plan, key);
       std::int64_t n = 0;
       std::from_chars(text.data(), text.data() + text.size(), n);
-      if (n < 1 || n > (1 << 20) || !row.plan.micro_batch) continue;
+      if (n < 1 || n > (1 << 16) || !row.plan.micro_batch) continue;
       batch = l.dp * l.micro_batch * n;
       out.completed.push_back(fmt::format("global_batch={} (dp x micro_batch x {})", *batch, key));
       break;
@@ -118,6 +118,9 @@ void set_switches(const PublishedRow& row, Job& job) {
   if (says("async_tp", "true") || says("tp_comm_overlap", "true") || says("mc2", "true")) {
     s.overlaps_tensor = true;
   }
+  // Composer's mixed precision: DEFAULT reduces in fp32, PURE as it computes.
+  if (says("mp_mode", "default")) s.fp32_gradients = true;
+  if (says("mp_mode", "pure")) s.fp32_gradients = false;
   if (says("a2a_overlap_1f1b", "true")) s.overlaps_experts = true;
   if (says("grad_overlap", "false")) s.overlaps_gradients = false;
   if (says("framework", "overlap paths switched off")) {
@@ -142,12 +145,11 @@ void set_schedule(const PublishedRow& row, Job& job, RowJob& out) {
   if (job.virtual_stages > 1) job.schedule = PipelineSchedule::kInterleaved;
   const std::string words = extra_of(row.plan, "pp_schedule");
   if (mentions(words, "gpipe")) job.schedule = PipelineSchedule::kGpipe;
-  for (const char* other : {"v-half", "v-min", "zero", "zb", "dualpipe"}) {
-    if (mentions(words, other) || mentions(extra_of(row.plan, "framework"), other)) {
-      out.refused.push_back({"plan.extra.pp_schedule", "this schedule is not priced"});
-      return;
-    }
+  bool other = mentions(extra_of(row.plan, "framework"), "DualPipe");
+  for (const char* word : {"v-half", "v-min", "zero", "zb", "dualpipe"}) {
+    other = other || mentions(words, word);
   }
+  if (other) out.refused.push_back({"plan.extra.pp_schedule", "this schedule is not priced"});
 }
 
 // Figures that are no measurement of this job.

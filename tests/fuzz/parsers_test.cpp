@@ -9,6 +9,7 @@
 #include "core/configs.h"
 #include "core/plan.h"
 #include "core/quantity.h"
+#include "core/stack.h"
 #include "tests/fuzz/mutate_text.h"
 
 namespace orrery {
@@ -47,7 +48,7 @@ std::string sample_workload() {
 std::vector<std::string> seeds() {
   std::vector<std::string> texts = {sample_plan(), sample_workload(),
                                     to_json(load_cluster("h800x16").value()).dump()};
-  for (const char* folder : {"models", "devices", "clusters", "workloads"}) {
+  for (const char* folder : {"models", "devices", "clusters", "workloads", "stacks"}) {
     for (const std::string& name : list_configs(folder)) {
       texts.push_back(read_file(find_config(folder, name).value()).value());
     }
@@ -104,6 +105,12 @@ const std::vector<std::pair<const char*, Target>>& targets() {
          return survives(
              text, [](const std::string& t) { return parse_workload(t, place()); },
              [](const Workload& workload) { return to_json(workload).dump(); });
+       }},
+      {"stack",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return parse_stack(t, place()); },
+             [](const Stack& stack) { return to_json(stack).dump(); });
        }},
       {"plan", [](const std::string& text) {
          return survives(
