@@ -1,5 +1,5 @@
 // Devices by their data sheets, over the efficiency curves of configs/clusters/h100.json. To be
-// replaced by core/fabric.
+// replaced by core/hardware.
 #include "validation/row_cluster.h"
 
 #include <fmt/format.h>
@@ -38,45 +38,39 @@ const DeviceWord* find_device(const std::string& word) {
 
 }  // namespace
 
-Result<Cluster> cluster_of(const FabricFacts& facts, std::vector<std::string>& completed) {
-  const DeviceWord* device = find_device(facts.gpu);
+Result<Cluster> cluster_of(const std::string& gpu, std::int64_t gpus, std::int64_t gpus_per_node,
+                           double intra_node_bytes_per_s_both_directions,
+                           double inter_node_bits_per_s_per_gpu) {
+  const DeviceWord* device = find_device(gpu);
   if (device == nullptr) {
-    return Error::of(ErrorCode::kInvalid, "cluster.gpu",
-                     "no device profile of '" + facts.gpu + "'");
+    return Error::of(ErrorCode::kInvalid, "gpu", "no device profile of '" + gpu + "'");
   }
-  const std::int64_t per_node = std::min(facts.devices, facts.devices_per_node);
-  if (facts.devices % per_node != 0) {
-    return Error::of(ErrorCode::kInvalid, "cluster.gpus",
-                     fmt::format("{} devices are no whole nodes of {}", facts.devices, per_node));
-  }
+  const std::int64_t per_node = std::min(gpus, gpus_per_node);
   static const Result<Cluster> base = load_cluster("h100x16");
   if (!base.ok()) return base.error();
   Cluster c = base.value();
-  c.name = fmt::format("{}x{}", facts.gpu, facts.devices);
-  c.device.name = facts.gpu;
+  c.name = fmt::format("{}x{}", gpu, gpus);
+  c.device.name = gpu;
   c.device.peak_bf16 = FlopsPerSecond(device->tflop_s * 1e12);
   c.device.peak_fp32 = FlopsPerSecond(device->fp32_tflop_s * 1e12);
   c.device.memory_bandwidth = BytesPerSecond(device->memory_gbyte_s * 1e9);
   c.device.memory =
       Bytes(static_cast<std::int64_t>(device->memory_gib * static_cast<double>(kGiB.value())));
-  c.devices = facts.devices;
+  c.devices = gpus;
   c.devices_per_node = per_node;
+  const double link = intra_node_bytes_per_s_both_directions > 0
+                          ? intra_node_bytes_per_s_both_directions / 2
+                          : device->link_gbyte_s * 1e9;
   c.tiers.front().domain = per_node;
-  const double link = facts.intra_gbyte_s ? *facts.intra_gbyte_s / 2 : device->link_gbyte_s;
-  if (!facts.intra_gbyte_s && per_node > 1) {
-    completed.push_back(fmt::format("intra_node={} GB/s (data sheet)", link));
-  }
-  c.tiers.front().bandwidth = BytesPerSecond(link * 1e9);
-  if (facts.devices == per_node) {
+  c.tiers.front().bandwidth = BytesPerSecond(link);
+  if (gpus == per_node) {
     c.tiers.pop_back();
     return c;
   }
-  if (!facts.inter_gbit_s) {
-    completed.push_back(fmt::format("inter_node={} Gb/s (usual with it)", device->nic_gbit_s));
-  }
-  c.tiers.back().domain = facts.devices;
-  c.tiers.back().bandwidth =
-      BytesPerSecond(facts.inter_gbit_s.value_or(device->nic_gbit_s) * 1e9 / 8);
+  const double nic =
+      inter_node_bits_per_s_per_gpu > 0 ? inter_node_bits_per_s_per_gpu : device->nic_gbit_s * 1e9;
+  c.tiers.back().domain = gpus;
+  c.tiers.back().bandwidth = BytesPerSecond(nic / 8);
   return c;
 }
 
