@@ -8,6 +8,7 @@
 #include "core/configs.h"
 #include "core/model.h"
 #include "core/plan.h"
+#include "core/stack.h"
 #include "core/workload.h"
 #include "tracer/trace_db.h"
 
@@ -56,6 +57,12 @@ void check_json(Verdict& verdict, const std::string& text) {
     judge(verdict, parse_workload(text, verdict.path), [](const Workload& workload) {
       return fmt::format("{}: {} tokens a step", workload.name, workload.global_tokens());
     });
+  } else if (has("family") && has("attention")) {
+    verdict.kind = "stack";
+    judge(verdict, parse_stack(text, verdict.path), [](const Stack& stack) {
+      return fmt::format("{}: {}, attention {}", stack.name, stack.family,
+                         name_of(stack.attention));
+    });
   } else if (has("tiers") || has("devices_per_node")) {
     verdict.kind = "cluster";
     judge(verdict, parse_cluster(text, verdict.path, size_to_check(json)), [](const Cluster& c) {
@@ -69,7 +76,7 @@ void check_json(Verdict& verdict, const std::string& text) {
   } else {
     verdict.error = Error::of(ErrorCode::kInvalid, verdict.path, "is no kind of file known here",
                               "models have model_type, clusters tiers, workloads "
-                              "sequence_tokens, plans layout; traces are SQLite");
+                              "sequence_tokens, stacks family, plans layout; traces are SQLite");
   }
 }
 

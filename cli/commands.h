@@ -16,5 +16,6 @@ const Command& explain_command();
 const Command& list_command();
 const Command& check_command();
 const Command& doctor_command();
+const Command& validate_command();
 
 }  // namespace orrery::cli

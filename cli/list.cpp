@@ -10,8 +10,10 @@
 #include "core/configs.h"
 #include "core/model.h"
 #include "core/quantity.h"
+#include "core/stack.h"
 #include "core/workload.h"
 #include "planner/planner.h"
+#include "simulator/stages/parameters.h"
 #include "tracer/analysis.h"
 
 namespace orrery::cli {
@@ -90,6 +92,28 @@ Result<std::vector<Row>> workloads() {
   return rows;
 }
 
+Result<std::vector<Row>> stacks() {
+  std::vector<Row> rows;
+  TRY(const std::vector<Stack> all, load_stacks());
+  for (const Stack& stack : all) {
+    rows.push_back(
+        {stack.name, fmt::format("{}, {}: attention {}, recompute {}", stack.family, stack.released,
+                                 name_of(stack.attention), stack.recompute)});
+  }
+  return rows;
+}
+
+Result<std::vector<Row>> parameters() {
+  std::vector<Row> rows;
+  for (const simulator::FreeParameter& p : simulator::free_parameters()) {
+    const std::string unit = p.unit.empty() ? "" : " " + p.unit;
+    rows.push_back({p.name, fmt::format("of a {}: {}; {:g} to {:g}{}, prior {:g}{}",
+                                        simulator::name_of(p.owner), p.meaning, p.min, p.max, unit,
+                                        p.prior, unit)});
+  }
+  return rows;
+}
+
 Result<std::vector<Row>> analyses() {
   std::vector<Row> rows;
   for (const AnalysisInfo& info : list_analyses()) rows.push_back({info.name, info.description});
@@ -138,6 +162,8 @@ const std::vector<Kind>& kinds() {
       {"clusters", "orrery plan --model MODEL --cluster NAME", clusters},
       {"devices", "", devices},
       {"workloads", "orrery plan --model MODEL --cluster CLUSTER --workload NAME", workloads},
+      {"stacks", "", stacks},
+      {"parameters", "", parameters},
       {"analyses", "orrery analyze run.db NAME", analyses},
       {"formats", "orrery export run.db --format NAME -o FILE", formats},
       {"rules", "", rules},
@@ -178,9 +204,13 @@ const Command& list_command() {
   static const Command command = {
       "list",
       "the names that other commands take",
-      "Lists models, clusters, devices, workloads, analyses, formats, rules or pins.",
+      "Lists models, clusters, devices, workloads, stacks, parameters, analyses, formats, rules "
+      "or\n"
+      "pins.",
       "orrery list models",
-      {{"WHAT", "models | clusters | devices | workloads | analyses | formats | rules | pins"}},
+      {{"WHAT",
+        "models | clusters | devices | workloads | stacks | parameters | analyses | formats | "
+        "rules | pins"}},
       {},
       run};
   return command;

@@ -18,7 +18,7 @@ const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> rows = {
       &plan_command(),      &simulate_command(), &train_command(),  &compare_command(),
       &calibrate_command(), &analyze_command(),  &export_command(), &explain_command(),
-      &list_command(),      &check_command(),    &doctor_command(),
+      &list_command(),      &check_command(),    &doctor_command(), &validate_command(),
   };
   return rows;
 }

@@ -3,9 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
-#include "validation/row_cluster.h"
+#include "core/hardware.h"
 #include "validation/words.h"
 
 namespace orrery::validation {
@@ -61,7 +62,7 @@ void set_batch(const PublishedRow& row, Job& job, RowJob& out) {
       const std::string text = extra_of(row.plan, key);
       std::int64_t n = 0;
       std::from_chars(text.data(), text.data() + text.size(), n);
-      if (n < 1 || n > (1 << 20) || !row.plan.micro_batch) continue;
+      if (n < 1 || n > (1 << 16) || !row.plan.micro_batch) continue;
       batch = l.dp * l.micro_batch * n;
       out.completed.push_back(fmt::format("global_batch={} (dp x micro_batch x {})", *batch, key));
       break;
@@ -118,6 +119,9 @@ void set_switches(const PublishedRow& row, Job& job) {
   if (says("async_tp", "true") || says("tp_comm_overlap", "true") || says("mc2", "true")) {
     s.overlaps_tensor = true;
   }
+  // Composer's mixed precision: DEFAULT reduces in fp32, PURE as it computes.
+  if (says("mp_mode", "default")) s.fp32_gradients = true;
+  if (says("mp_mode", "pure")) s.fp32_gradients = false;
   if (says("a2a_overlap_1f1b", "true")) s.overlaps_experts = true;
   if (says("grad_overlap", "false")) s.overlaps_gradients = false;
   if (says("framework", "overlap paths switched off")) {
@@ -142,12 +146,42 @@ void set_schedule(const PublishedRow& row, Job& job, RowJob& out) {
   if (job.virtual_stages > 1) job.schedule = PipelineSchedule::kInterleaved;
   const std::string words = extra_of(row.plan, "pp_schedule");
   if (mentions(words, "gpipe")) job.schedule = PipelineSchedule::kGpipe;
-  for (const char* other : {"v-half", "v-min", "zero", "zb", "dualpipe"}) {
-    if (mentions(words, other) || mentions(extra_of(row.plan, "framework"), other)) {
-      out.refused.push_back({"plan.extra.pp_schedule", "this schedule is not priced"});
-      return;
-    }
+  bool other = mentions(extra_of(row.plan, "framework"), "DualPipe");
+  for (const char* word : {"v-half", "v-min", "zero", "zb", "dualpipe"}) {
+    other = other || mentions(words, word);
   }
+  if (other) out.refused.push_back({"plan.extra.pp_schedule", "this schedule is not priced"});
+}
+
+// Default-made where it is refused.
+Cluster cluster_of_row(const ClusterFacts& facts, RowJob& out) {
+  const std::int64_t gpus = required(facts.gpus, "cluster.gpus", out);
+  const std::int64_t per_node =
+      std::min(gpus, completed(facts.gpus_per_node, "gpus_per_node", 8, "usual with it", out));
+  if (gpus % per_node != 0) {
+    out.refused.push_back(
+        {"cluster.gpus", fmt::format("{} devices are no whole nodes of {}", gpus, per_node)});
+    return {};
+  }
+  Result<Cluster> cluster =
+      cluster_of(facts.gpu, gpus, per_node, facts.intra_gbyte_s.value_or(0) * 1e9,
+                 facts.inter_gbit_s.value_or(0) * 1e9);
+  if (!cluster.ok()) {
+    for (const Problem& p : cluster.error().problems) {
+      out.refused.push_back({"cluster.gpu", p.message});
+    }
+    return {};
+  }
+  const Cluster& c = cluster.value();
+  if (!facts.intra_gbyte_s && per_node > 1) {
+    out.completed.push_back(fmt::format("intra_node={:g} GB/s a direction (of its kind of node)",
+                                        c.tiers.front().bandwidth.value() / 1e9));
+  }
+  if (!facts.inter_gbit_s && gpus > per_node) {
+    out.completed.push_back(fmt::format("inter_node={:g} Gb/s (of its kind of node)",
+                                        c.tiers.back().bandwidth.value() * 8 / 1e9));
+  }
+  return std::move(cluster).value();
 }
 
 // Figures that are no measurement of this job.
@@ -194,15 +228,8 @@ RowJob job_of(const PublishedRow& row, const std::vector<Stack>& stacks) {
   Job job;
   job.stack = stack_of(row, stacks, out);
   job.model = model_of(row.model, row.plan, job.stack, out);
-  const FabricFacts fabric = {row.cluster.gpu, row.cluster.gpus.value_or(1),
-                              row.cluster.gpus_per_node.value_or(8), row.cluster.intra_gbyte_s,
-                              row.cluster.inter_gbit_s};
-  Result<Cluster> cluster = cluster_of(fabric, out.completed);
-  if (!cluster.ok()) {
-    for (const Problem& p : cluster.error().problems) out.refused.push_back({p.where, p.message});
-  }
+  job.cluster = cluster_of_row(row.cluster, out);
   if (!out.refused.empty()) return out;
-  job.cluster = std::move(cluster).value();
   job.sequence_tokens = *row.model.sequence_tokens;
   job.layout = layout_of(row, job.model, job.stack, out);
   if (!out.refused.empty()) return out;

@@ -57,7 +57,8 @@ Json groups_json(const Summary& summary) {
   for (const GroupSummary& g : summary.groups) {
     rows.push(Json::object()
                   .set("source", g.source)
-                  .set("job", g.key)
+                  .set("job", g.job)
+                  .set("key", g.key)
                   .set("layouts", count(g.layouts))
                   .set("best_s", g.best_s)
                   .set("regret", number(g.regret))

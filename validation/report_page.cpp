@@ -102,7 +102,7 @@ std::string decision_table(const Summary& s) {
   });
   for (std::size_t i = 0; i < std::min(kGroupsShown, order.size()); ++i) {
     const GroupSummary& g = *order[i];
-    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", cell(g.source), cell(g.key),
+    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", cell(g.source), cell(g.job),
                         g.layouts, seconds_text(g.best_s), percent_text(g.regret), tau_text(g.tau),
                         g.best_in_top_quarter ? "yes" : "no");
   }

@@ -10,6 +10,8 @@ namespace orrery::validation {
 namespace {
 
 constexpr std::int64_t kMost = std::int64_t{1} << 24;  // of any count: products of two stay exact
+constexpr std::int64_t kMostRanks = 1 << 15;           // of an axis: the product of four does not
+                                                       // overflow
 
 // Sources whose memory is in GiB; elsewhere it is in GB.
 constexpr const char* kGibibyteSources[] = {"torchtitan", "simumax", "megatron_bridge_cards",
@@ -108,15 +110,15 @@ PlanFacts read_plan(const Json& json, const std::string& place, std::vector<Prob
   ObjectReader reader(json, place, problems);
   PlanFacts p;
   p.dp = count(reader, "dp", 1);
-  p.tp = count(reader, "tp", 1);
-  p.pp = count(reader, "pp", 1);
-  p.vpp = count(reader, "vpp", 1);
-  p.cp = count(reader, "cp", 1);
-  p.sp = count(reader, "sp_ulysses", 1);
-  p.ep = count(reader, "ep", 1);
-  p.etp = count(reader, "etp", 1);
+  p.tp = count(reader, "tp", 1, kMostRanks);
+  p.pp = count(reader, "pp", 1, kMostRanks);
+  p.vpp = count(reader, "vpp", 1, kMostRanks);
+  p.cp = count(reader, "cp", 1, kMostRanks);
+  p.sp = count(reader, "sp_ulysses", 1, kMostRanks);
+  p.ep = count(reader, "ep", 1, kMostRanks);
+  p.etp = count(reader, "etp", 1, kMostRanks);
   p.zero_stage = count(reader, "zero_stage", 0, 3);
-  p.micro_batch = count(reader, "micro_batch", 1);
+  p.micro_batch = count(reader, "micro_batch", 1, 1 << 16);
   p.global_batch = count(reader, "global_batch", 1);
   if (reader.has("fsdp")) p.fsdp = word_of(*json.find("fsdp"));
   p.recompute = reader.text_or("recompute", "");

@@ -85,6 +85,14 @@ void count_fits(const std::vector<Outcome>& outcomes, Summary& out) {
   }
 }
 
+std::string job_words(const Outcome& o) {
+  const PublishedRow& row = o.row;
+  return fmt::format("{} of {} layers, {} x {}, {} x {} tokens, {}", row.model.name,
+                     row.model.layers.value_or(0), row.cluster.gpus.value_or(0), row.cluster.gpu,
+                     row.plan.global_batch.value_or(0), row.model.sequence_tokens.value_or(0),
+                     o.stack);
+}
+
 // The same layout measured twice in a group counts once, by the median of both.
 void summarise_groups(const std::vector<Outcome>& outcomes, Summary& out) {
   std::map<std::string, std::map<std::string, std::vector<const Outcome*>>> groups;
@@ -106,6 +114,7 @@ void summarise_groups(const std::vector<Outcome>& outcomes, Summary& out) {
     GroupSummary g;
     g.key = key;
     g.source = layouts.begin()->second.front()->row.source;
+    g.job = job_words(*layouts.begin()->second.front());
     g.layouts = choices.size();
     g.best_s = choices.front().measured;
     for (const Choice& c : choices) g.best_s = std::min(g.best_s, c.measured);

@@ -48,6 +48,7 @@ struct SourceSummary {
 
 struct GroupSummary {
   std::string key, source;
+  std::string job;  // for people: model, devices, sequence and batch of one of its rows
   std::size_t layouts = 0;
   double best_s = 0;
   double regret = 0, tau = 0;

@@ -9,6 +9,7 @@
 #include "core/configs.h"
 #include "core/plan.h"
 #include "core/quantity.h"
+#include "core/stack.h"
 #include "tests/fuzz/mutate_text.h"
 
 namespace orrery {
@@ -71,7 +72,7 @@ std::vector<std::vector<std::string>> seeds() {
       {sample_plan()},
       {sample_workload()},
       {sample_cluster(), to_json(load_cluster("h800x16").value()).dump()}};
-  for (const char* folder : {"models", "devices", "clusters", "workloads"}) {
+  for (const char* folder : {"models", "devices", "clusters", "workloads", "stacks"}) {
     kinds.emplace_back();
     for (const std::string& name : list_configs(folder)) {
       kinds.back().push_back(read_file(find_config(folder, name).value()).value());
@@ -129,6 +130,12 @@ const std::vector<std::pair<const char*, Target>>& targets() {
          return survives(
              text, [](const std::string& t) { return parse_workload(t, place()); },
              [](const Workload& workload) { return to_json(workload).dump(); });
+       }},
+      {"stack",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return parse_stack(t, place()); },
+             [](const Stack& stack) { return to_json(stack).dump(); });
        }},
       {"plan", [](const std::string& text) {
          return survives(

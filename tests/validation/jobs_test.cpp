@@ -1,0 +1,267 @@
+// Rows become jobs: what is taken over, completed, refused.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/configs.h"
+#include "simulator/stages/parameters.h"
+#include "tests/validation/rows.h"
+#include "validation/jobs.h"
+#include "validation/words.h"
+
+namespace orrery::validation {
+namespace {
+
+const std::vector<Stack>& stacks() {
+  static const std::vector<Stack> all = load_stacks().value();
+  return all;
+}
+
+Job job(const PublishedRow& row) {
+  const RowJob made = job_of(row, stacks());
+  std::string why;
+  for (const Refusal& r : made.refused) why += r.field + ": " + r.reason + "\n";
+  CHECK(made.job.has_value(), why);
+  return *made.job;
+}
+
+// The first field that a row is refused for, else "".
+std::string refused_field(const PublishedRow& row) {
+  const RowJob made = job_of(row, stacks());
+  EXPECT_EQ(made.job.has_value(), made.refused.empty());
+  return made.refused.empty() ? "" : made.refused.front().field;
+}
+
+bool lists(const RowJob& made, const std::string& start) {
+  return std::any_of(made.completed.begin(), made.completed.end(),
+                     [&](const std::string& text) { return text.starts_with(start); });
+}
+
+TEST(Jobs, TakesWhatIsStated) {
+  const RowJob made = job_of(made_up_row(), stacks());
+  ASSERT_TRUE(made.job.has_value());
+  EXPECT_TRUE(made.completed.empty()) << made.completed.front();
+  const Job& j = *made.job;
+  EXPECT_EQ(j.stack.name, "megatron-core-2025");
+  EXPECT_EQ(j.layout.world(), 16);
+  EXPECT_EQ(j.layout.accumulation, 8);
+  EXPECT_EQ(j.micro_batches(), 8);
+  EXPECT_EQ(j.sharding, Sharding::kOptimizer);
+  EXPECT_EQ(j.layout.fsdp_d, 4);
+  EXPECT_EQ(j.layout.replicate_d, 1);
+  EXPECT_EQ(j.virtual_stages, 4);
+  EXPECT_EQ(j.schedule, PipelineSchedule::kInterleaved);
+  EXPECT_TRUE(j.sequence_parallel);
+  EXPECT_EQ(j.model.kv_heads, 32);
+  EXPECT_EQ(j.model.norm, NormKind::kRms);
+  EXPECT_EQ(j.cluster.devices, 16);
+  EXPECT_EQ(j.cluster.tiers.size(), 2U);
+  EXPECT_DOUBLE_EQ(j.cluster.tiers[0].bandwidth.value(), 450e9);
+  EXPECT_DOUBLE_EQ(j.cluster.tiers[1].bandwidth.value(), 50e9);
+}
+
+TEST(Jobs, CompletesAndSaysSo) {
+  PublishedRow row = made_up_row();
+  row.plan.dp = row.plan.micro_batch = row.plan.vpp = std::nullopt;
+  row.plan.recompute.clear();
+  row.plan.sequence_parallel.reset();
+  row.cluster.inter_gbit_s.reset();
+  row.model.tied.reset();
+  row.plan.extra.clear();
+  const RowJob made = job_of(row, stacks());
+  ASSERT_TRUE(made.job.has_value());
+  EXPECT_EQ(made.job->layout.dp, 4);
+  for (const char* start : {"dp=4", "micro_batch=1", "vpp=1", "recompute=none", "sequence_parallel",
+                            "inter_node=400", "tied_embeddings=false", "stack=generic"}) {
+    EXPECT_TRUE(lists(made, start)) << start;
+  }
+}
+
+TEST(Jobs, RefusesWithTheField) {
+  const auto with = [](auto change) {
+    PublishedRow row = made_up_row();
+    change(row);
+    return refused_field(row);
+  };
+  EXPECT_EQ(with([](auto& r) { r.plan.global_batch.reset(); }), "plan.global_batch");
+  EXPECT_EQ(with([](auto& r) { r.plan.global_batch = 63; }), "plan.global_batch");
+  EXPECT_EQ(with([](auto& r) { r.plan.tp.reset(); }), "plan.tp");
+  EXPECT_EQ(with([](auto& r) { r.plan.dp = 8; }), "plan.dp");
+  EXPECT_EQ(with([](auto& r) { r.plan.tp = 3; }), "plan.dp");
+  EXPECT_EQ(with([](auto& r) { r.cluster.gpu = "TPU"; }), "cluster.gpu");
+  EXPECT_EQ(with([](auto& r) { r.cluster.gpus_per_node = 5; }), "cluster.gpus");
+  EXPECT_EQ(with([](auto& r) { r.model.layers.reset(); }), "model.layers");
+  EXPECT_EQ(with([](auto& r) { r.model.attention = "mla"; }), "model.mla_dims");
+  EXPECT_EQ(with([](auto& r) { r.model.notes = "hybrid Mamba/attention"; }), "model.notes");
+  EXPECT_EQ(with([](auto& r) { r.plan.precision = "nvfp4"; }), "plan.precision");
+  EXPECT_EQ(with([](auto& r) { r.plan.recompute = "selective: magic"; }), "plan.recompute");
+  EXPECT_EQ(with([](auto& r) { r.plan.extra["pp_schedule"] = "v-half"; }),
+            "plan.extra.pp_schedule");
+  EXPECT_EQ(with([](auto& r) { r.measured.step_s.reset(); }), "measured");
+  EXPECT_EQ(with([](auto& r) { r.plan.extra["analytic"] = "true"; }), "measured");
+}
+
+TEST(Jobs, ShardsOverTheStatedRanks) {
+  PublishedRow row = made_up_row();
+  row.plan.tp = row.plan.pp = row.plan.vpp = 1;
+  row.plan.dp = 16;
+  row.plan.zero_stage = 3;
+  row.plan.fsdp = "FSDP2";
+  EXPECT_EQ(job(row).sharding, Sharding::kParameters);
+  EXPECT_FALSE(job(row).keeps_gathered);
+  EXPECT_EQ(job(row).layout.fsdp_d, 16);
+  row.plan.fsdp = "4";
+  EXPECT_EQ(job(row).layout.fsdp_d, 4);
+  EXPECT_EQ(job(row).layout.replicate_d, 4);
+  row.plan.fsdp = "HSDP";
+  EXPECT_EQ(job(row).layout.fsdp_d, 8);
+  row.plan.fsdp = "5";
+  EXPECT_EQ(refused_field(row), "plan.fsdp");
+  row.plan.zero_stage = 2;
+  row.plan.fsdp = "FSDP without resharding after forward";
+  EXPECT_TRUE(job(row).keeps_gathered);
+  row.plan.fsdp.clear();
+  EXPECT_EQ(job(row).sharding, Sharding::kGradients);
+  row.plan.zero_stage = 1;
+  row.plan.extra["zero1_group"] = "8";
+  EXPECT_EQ(job(row).layout.fsdp_d, 8);
+  row.plan.extra["zero1_group"] = "-1";
+  EXPECT_EQ(job(row).layout.fsdp_d, 16);
+  row.plan.zero_stage = 0;
+  EXPECT_EQ(job(row).layout.fsdp_d, 1);
+  EXPECT_EQ(job(row).layout.replicate_d, 16);
+}
+
+TEST(Jobs, Experts) {
+  PublishedRow row = made_up_moe();
+  const Job j = job(row);
+  EXPECT_EQ(j.model.shared_ffn, 2816);
+  EXPECT_FALSE(j.model.moe_layer[0]);
+  EXPECT_TRUE(j.model.moe_layer[1]);
+  EXPECT_EQ(j.dispatcher, Dispatcher::kDeduplicated);
+  EXPECT_EQ(j.expert_load_cv, 0);
+  EXPECT_EQ(j.layout.replicate_e * j.layout.fsdp_e * j.layout.ep * j.layout.etp,
+            j.layout.world() / j.layout.pp);
+  row.plan.etp.reset();  // 8 ranks of a stage: ep 8 leaves no room for tp's 2
+  EXPECT_EQ(job(row).layout.etp, 1);
+  row.plan.ep = 4;
+  EXPECT_EQ(job(row).layout.etp, 2);
+  row.plan.extra["moe_routing"] = "natural";
+  EXPECT_GT(job(row).expert_load_cv, 0);
+  row.plan.etp = 4;
+  EXPECT_EQ(refused_field(row), "plan.ep");
+}
+
+TEST(Jobs, FamilyFacts) {
+  PublishedRow row = made_up_row();
+  row.model.gated = false;
+  EXPECT_EQ(job(row).model.norm, NormKind::kLayer);
+  EXPECT_TRUE(job(row).model.linear_bias);
+  EXPECT_EQ(job(row).model.positions, Positions::kLearned);
+  row.plan.extra["framework"] = "Megatron-DeepSpeed, 1F1B";
+  EXPECT_EQ(job(row).model.positions, Positions::kAlibi);
+  row.model.notes = "squared ReLU";
+  EXPECT_FALSE(job(row).model.linear_bias);
+  EXPECT_EQ(job(row).model.positions, Positions::kRotary);
+  row.model.notes = "alternating sliding-window (128) / full attention layers";
+  EXPECT_EQ(job(row).model.window[0], 128);
+  EXPECT_EQ(job(row).model.window[1], 0);
+}
+
+// What a run is called decides nothing.
+TEST(Jobs, NamesDecideNothing) {
+  PublishedRow row = made_up_moe();
+  Job before = job(row);
+  row.id = "other#7";
+  row.source = "other";
+  row.model.name = "BLOOM-like Llama GPT";
+  const Job after = job(row);
+  EXPECT_EQ(before.model.name, "anything");
+  before.model.name = row.model.name;
+  EXPECT_EQ(before.model, after.model);
+  EXPECT_EQ(before.layout, after.layout);
+  EXPECT_EQ(before.cluster, after.cluster);
+  EXPECT_EQ(before.stack, after.stack);
+}
+
+TEST(Words, Recompute) {
+  const auto again = [](const std::string& words) {
+    std::string unknown, out;
+    const auto r = recompute_of(words, unknown);
+    if (!r) return "? " + unknown;
+    if (r->full) return std::string("full");
+    for (int i = 0; i < kNumModules; ++i) {
+      const auto m = static_cast<Module>(i);
+      if (r->again(m)) out += std::string(out.empty() ? "" : " ") + name_of(m);
+    }
+    return out;
+  };
+  EXPECT_EQ(again("none"), "");
+  EXPECT_EQ(again("none (memory optimised away; stated for 8K)"), "");
+  EXPECT_EQ(again("full"), "full");
+  EXPECT_EQ(again("full (activation_checkpointing: true)"), "full");
+  EXPECT_EQ(again("selective"), "core_attention");
+  EXPECT_EQ(again("selective (attention core)"), "core_attention");
+  EXPECT_EQ(again("selective: core_attn, layernorm"), "norm core_attention");
+  EXPECT_EQ(again("selective: [\"layernorm\", \"moe_act\"]"), "norm expert_activation");
+  EXPECT_EQ(again("selective: moe_act, layernorm, shared_experts"),
+            "norm expert_activation shared_experts");
+  EXPECT_EQ(again("selective: [\"mla_up_proj\", \"mlp\"]"), "latent_up mlp");
+  EXPECT_EQ(again("selective: layernorm, magic"), "? magic");
+  EXPECT_EQ(again("some"), "? some");
+}
+
+TEST(Stacks, AreChosenByWordsAndDate) {
+  const auto name = [](const std::string& words, const std::string& date) {
+    const Stack* stack = choose_stack(stacks(), words, date);
+    return stack == nullptr ? "" : stack->name;
+  };
+  EXPECT_EQ(name("framework=Megatron-LM", "2021-04"), "megatron-lm-2021");
+  EXPECT_EQ(name("framework=Megatron-LM", "2024"), "megatron-core-2023");
+  EXPECT_EQ(name("framework=Megatron-LM; fsdp=DeepSpeed ZeRO-3", "2021-04"),
+            "deepspeed-zero3-2021");
+  EXPECT_EQ(name("framework=Megatron-LM, no flash attention", "2022-05"), "megatron-lm-2021");
+  EXPECT_EQ(name("framework=torchtitan; compile=true", ""), "fsdp2-compiled");
+  EXPECT_EQ(name("framework=torchtitan; compile=false", ""), "fsdp2-eager");
+  EXPECT_EQ(name("framework=mindspeed-llm (Megatron-LM on Ascend)", "2024-07"), "mindspeed");
+  EXPECT_EQ(name("framework=never heard of", "2024-07"), "");
+}
+
+TEST(Stacks, FilesReadBack) {
+  ASSERT_GE(stacks().size(), 10U);
+  for (const Stack& stack : stacks()) {
+    const Result<Stack> again = parse_stack(to_json(stack).dump(), "again.json");
+    ASSERT_TRUE(again.ok()) << again.error().text();
+    EXPECT_EQ(again.value(), stack);
+    std::string unknown;
+    EXPECT_TRUE(recompute_of(stack.recompute, unknown).has_value()) << stack.name;
+    EXPECT_TRUE(dispatcher_of(stack.dispatcher).has_value()) << stack.name;
+  }
+}
+
+TEST(Stacks, ErrorsNamePlaceAndFix) {
+  const Result<Stack> bad = parse_stack(
+      R"({"family": "x", "attention": "flesh", "source": "s", "graph": true, "released": "May",
+          "frameworks": [{"words": []}], "parameters": {"exposed_share": 2}})",
+      "s.json");
+  ASSERT_FALSE(bad.ok());
+  const std::string text = bad.error().text();
+  for (const char* part :
+       {"s.json:/attention", "did you mean 'flash'", "s.json:/graph", "did you mean 'graphs'",
+        "s.json:/released", "frameworks/0/words", "s.json:/parameters/exposed_share"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+}
+
+TEST(Parameters, RegistryHasEveryOneOfAStack) {
+  const auto& rows = simulator::free_parameters();
+  EXPECT_EQ(rows.size(), stack_parameters().size());
+  for (const auto& p : rows) {
+    EXPECT_FALSE(p.meaning.empty()) << p.name;
+    EXPECT_LE(p.min, p.prior) << p.name;
+    EXPECT_LE(p.prior, p.max) << p.name;
+  }
+}
+
+}  // namespace
+}  // namespace orrery::validation
