@@ -40,10 +40,10 @@ Result<std::vector<Row>> models() {
     const std::string experts =
         model.is_moe() ? fmt::format("; {} of {} experts", model.top_k, model.experts) : "";
     rows.push_back(
-        {name, fmt::format("{}: {} parameters, {} active; {} layers{}", model.model_type,
+        {name, fmt::format("{}: {} parameters, {} active; {} layers{}{}", model.model_type,
                            format_count(static_cast<double>(parameter_count(model))),
                            format_count(static_cast<double>(active_parameter_count(model))),
-                           model.layers, experts)});
+                           model.layers, experts, executes(model) ? "" : "; simulated only")});
   }
   return rows;
 }
@@ -137,6 +137,7 @@ Result<std::vector<Row>> pins() {
 // What every layout has to obey; the names are those of core/plan.h.
 Result<std::vector<Row>> rules() {
   return std::vector<Row>{
+      {"engine_family", "the engine runs the model's family"},
       {"positive", "every axis is at least 1"},
       {"engine_axes", "axes that nothing executes yet stay 1: cp, sp, tp, pp, etp"},
       {"world_size", "dp x cp x sp x tp x pp is the number of devices"},

@@ -24,7 +24,7 @@ struct LatentAttention {
 
 struct Model {
   std::string name;        // of the file or directory it came from
-  std::string model_type;  // "qwen3", "qwen3_moe", "dots1": a row of the family table (model.cpp)
+  std::string model_type;  // "qwen3", "gpt_oss": a row of the family table (models/config.cpp)
   std::int64_t vocab = 0;
   std::int64_t hidden = 0;
   std::int64_t layers = 0;
@@ -51,15 +51,18 @@ struct Model {
   // What families have that are simulated and not executed; these defaults are what the engine
   // runs.
   NormKind norm = NormKind::kRms;
+  bool norm_bias = false;       // of every norm
+  bool embedding_norm = false;  // one behind the embedding
   Positions positions = Positions::kRotary;
   bool gated = true;    // two input matrices of an MLP, else one
   bool qk_norm = true;  // queries and keys are normed by head
   bool qkv_bias = false;
-  bool linear_bias = false;      // of the attention's output and of the MLP
+  bool output_bias = false;      // of the attention's output alone
+  bool linear_bias = false;      // of the attention's output, of the MLP and of a router
   bool attention_sinks = false;  // one learned logit a head
   LatentAttention latent;
   std::vector<std::int64_t> window;  // by layer: keys that a query sees; 0 or empty: all before it
-  std::int64_t mtp_layers = 0;       // predict further tokens: a layer and a head each
+  std::int64_t mtp_layers = 0;       // predict further tokens: one more layer like the last each
   std::string sha256;                // of to_json(model).dump(-1)
 
   bool operator==(const Model&) const = default;
@@ -77,13 +80,17 @@ Result<Model> model_from_json(const Json& json, const std::string& place);
 // A config.json (with "name" added) that reads back to an equal Model.
 Json to_json(const Model& model);
 
-// Total and active (embedding counted, top_k of the experts and the shared ones) parameters. The
-// bias of a router is not one: no gradient reaches it.
+// Whether the engine runs this model's family. All others can be simulated only.
+bool executes(const Model& model);
+
+// Total and active (embedding counted, top_k of the experts and the shared ones) parameters, those
+// of layers that predict further tokens among them. router_bias is none: no gradient reaches it.
 std::int64_t parameter_count(const Model& model);
 std::int64_t active_parameter_count(const Model& model);
 
 // Training FLOPs of one token, Megatron's convention: three times the forward, two a multiply-add,
-// router and norms left out, half of the attention square (mean attended length = pairs / tokens).
+// router and norms left out, half of the attention square (mean attended length = pairs / tokens)
+// and of a window, where that is less.
 double training_flops_per_token(const Model& model, double mean_attended);
 
 }  // namespace orrery

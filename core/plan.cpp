@@ -176,6 +176,12 @@ std::vector<Violation> violations(const Model& model, const Cluster& cluster,
                                   const Workload& workload, const Layout& layout,
                                   const Chunks& chunks, const MemoryPolicy& policy) {
   Rules rules;
+  // The other rules are about what the engine does with a model.
+  rules.require(executes(model), "engine_family",
+                fmt::format("{} is of the family {}, which the engine does not run: it can be "
+                            "simulated as a job only",
+                            model.name, model.model_type));
+  if (!executes(model)) return rules.take();
   if (!check_positive(rules, layout)) return rules.take();  // the rest divides by them
   check_engine_axes(rules, layout);
   check_world(rules, model, cluster, layout);

@@ -114,9 +114,9 @@ struct Plan {
 };
 
 // Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:
-// positive, engine_axes, world_size, world_factors, expert_world_factors, ep_without_experts,
-// experts_divide, batch_divides, heads_divide, order_names, dispatcher, chunk_ranges,
-// exchange_parts, recompute_range, swap_range, keep_range.
+// engine_family, positive, engine_axes, world_size, world_factors, expert_world_factors,
+// ep_without_experts, experts_divide, batch_divides, heads_divide, order_names, dispatcher,
+// chunk_ranges, exchange_parts, recompute_range, swap_range, keep_range.
 struct Violation {
   std::string rule;
   std::string reason;

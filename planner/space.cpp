@@ -295,6 +295,8 @@ class Enumeration {
         hint = "a batch of " + (below > 0 ? std::to_string(below) + " or " : "") +
                std::to_string(below + ranks) + " sequences divides over " + std::to_string(ranks) +
                " devices";
+      } else if (v.rule == "engine_family") {
+        hint = "`orrery list models` shows which are simulated only";
       } else if (pins_.any()) {
         hint = "drop or change the pin";
       }

@@ -91,6 +91,20 @@ TEST(Plan, AxesThatDoNotRunAreNamed) {
   EXPECT_NE(all.at(0).reason.find("tp = 2"), std::string::npos);
 }
 
+// A model that is only simulated breaks one rule, whatever else is wrong; so does its plan.json.
+TEST(Plan, FamiliesThatTheEngineDoesNotRunAreNamed) {
+  Plan plan = sample();
+  plan.model = load_model("deepseek-v3").value();
+  plan.layout.tp = 2;
+  EXPECT_EQ(broken(plan), std::vector<std::string>{"engine_family"});
+  const Result<Plan> read = parse_plan(to_json(plan).dump(), "p.json");
+  ASSERT_FALSE(read.ok());
+  EXPECT_EQ(read.error().code, ErrorCode::kInvalid);
+  EXPECT_NE(read.error().text().find("deepseek_v3, which the engine does not run"),
+            std::string::npos)
+      << read.error().text();
+}
+
 TEST(Plan, DenseModelsHaveNoExpertAxes) {
   Plan plan = sample();
   plan.model = load_model("qwen3-8b").value();

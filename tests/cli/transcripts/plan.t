@@ -87,6 +87,12 @@ $ orrery plan --model qwen3-8b --cluster h800x8 --runners-up many
 !   hint: a whole number from 0 to 1000
 ? 2
 
+# A family that can be simulated, but not run.
+$ orrery plan --model deepseek-v3 --cluster h800x64
+! error: engine_family: deepseek-v3 is of the family deepseek_v3, which the engine does not run: ...
+!   hint: `orrery list models` shows which are simulated only
+? 4
+
 # A batch that does not divide; a pin that no rule allows.
 $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --pin micro_batch=3
 ! error: ...
