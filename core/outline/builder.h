@@ -30,6 +30,11 @@ class Builder {
     t.bytes = width_ * (m * n + m * k + n * k);
     t.low_precision = job_.precision == Precision::kFp8;
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
+    // An adapter reads the rows again, and adds its own output.
+    if (job_.trains_adapters) {
+      t.bytes += width_ * (m * k + 3 * m * n);
+      t.kernels += 3;
+    }
     return t;
   }
   // The same for the rows of `groups` experts.

@@ -50,7 +50,7 @@ void routed(const Job& job, Builder& b, Parameters& p) {
     if (l.ep > 1) {
       if (all) {
         b.collective(name, in ? CollectiveKind::kAllGather : CollectiveKind::kReduceScatter,
-                     Axis::kExpert, own * hidden * ep);
+                     Axis::kExpert, own * hidden * ep, job.stack.overlaps_experts);
       } else {
         b.collective(name, CollectiveKind::kAllToAll, Axis::kExpert, chosen * hidden * fullness);
       }

@@ -113,7 +113,8 @@ double Price::product(const Task& t) const {
   }
   const double share = filled(t.m, t.n, t.groups, processors) * t.k / (t.k + kSumHalf);
   const double bytes = t.bytes / (d.memory_bandwidth.value() * d.attainable.memory);
-  return std::max(t.flops / (peak * share), bytes) * job_.stack.product_factor;
+  const double product = t.flops / (peak * share) * job_.stack.product_factor;
+  return job_.trains_adapters ? product + bytes : std::max(product, bytes);
 }
 
 double Price::attention(const Task& t) const {

@@ -93,7 +93,7 @@ void add_unit(Chunk& c, const Unit& u) {
 
 // Gathers and reductions of sharded parameters beside the units' compute.
 void add_sharding(const Job& job, const std::vector<const Unit*>& units, Chunk& c) {
-  if (job.sharding != Sharding::kParameters) return;
+  if (job.sharding != Sharding::kParameters || !shards_each_pass(job)) return;
   Lanes forward{job}, backward{job};
   for (const Unit* u : units) forward.unit(u->forward.total(), u->gather, 0);
   forward.finish();
@@ -118,6 +118,10 @@ std::vector<std::int64_t> layers_of(std::int64_t layers, std::int64_t stages) {
 }
 
 }  // namespace
+
+bool shards_each_pass(const Job& job) {
+  return job.layout.pp == 1;
+}
 
 double Spent::total() const {
   double sum = compute + host;

@@ -33,6 +33,10 @@ struct Chunk {
 // stages in the middle, since the ends have the embedding and the head.
 std::vector<Chunk> make_chunks(const Job& job, const Price& price);
 
+// Sharded parameters are gathered, and gradients reduced, in each micro-batch; between stages,
+// where many micro-batches are on their way, once a step.
+bool shards_each_pass(const Job& job);
+
 // What `tasks` take one after the other; collectives that may run beside products are hidden as
 // far as those last, but for the share that the stack exposes.
 Spent spend(const Job& job, const Price& price, const std::vector<outline::Task>& tasks);

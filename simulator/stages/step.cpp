@@ -50,7 +50,7 @@ OncePerStep once(const Job& job, const Price& price, double dense, double expert
     out.reduce = price.collective(CollectiveKind::kAllReduce, data, dense * gradient) +
                  price.collective(CollectiveKind::kAllReduce, expert_data, expert * gradient);
   } else {
-    if (job.sharding != Sharding::kParameters) {
+    if (job.sharding != Sharding::kParameters || !shards_each_pass(job)) {
       out.reduce = over(CollectiveKind::kReduceScatter, gradient);
       out.gather = over(CollectiveKind::kAllGather, 2);
     }
