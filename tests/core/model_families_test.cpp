@@ -82,6 +82,10 @@ TEST(ModelFamilies, CountsFollowTheKeys) {
   EXPECT_EQ(parameter_count(parse(llama).value()), plain + attention);
   llama.set("mlp_bias", true);
   EXPECT_EQ(parameter_count(parse(llama).value()), plain + attention + 32 * (2 * 14336 + 4096));
+  Json internlm = config("internlm-7b");  // InternLM2-7B
+  internlm.set("model_type", "internlm2").set("bias", false).set("vocab_size", 92544);
+  internlm.set("intermediate_size", 14336).set("num_key_value_heads", 8);
+  EXPECT_EQ(parameter_count(parse(internlm).value()), 7737708544);
   Json mpt = config("mpt-7b");
   const std::int64_t without = parameter_count(parse(mpt).value());
   mpt.set("no_bias", false);
@@ -246,6 +250,16 @@ TEST(ModelFamilies, WithoutSparseLayersTheyAreDense) {
     EXPECT_EQ(parse(to_json(dense)).value(), dense) << name;
     EXPECT_EQ(parse(json.set("n_routed_experts", 0)).value(), dense) << name;
   }
+}
+
+TEST(ModelFamilies, SparseLayersInAnyOrder) {
+  Json json = config("deepseek-v2-lite");
+  Json types = Json::array();
+  for (int i = 0; i < 27; ++i) types.push(i % 3 == 1 ? "sparse" : "dense");
+  const Model m = parse(json.set("mlp_layer_types", std::move(types))).value();
+  EXPECT_EQ(std::count(m.moe_layer.begin(), m.moe_layer.end(), true), 9);
+  EXPECT_TRUE(m.moe_layer[1] && !m.moe_layer[2]);
+  EXPECT_EQ(parse(to_json(m)).value(), m);
 }
 
 TEST(ModelFamilies, WhatCannotBeHonouredIsAnErrorThatNamesTheKey) {
