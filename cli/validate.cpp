@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/progress.h"
 #include "cli/table.h"
+#include "validation/fit.h"
 #include "validation/report.h"
 
 namespace orrery::cli {
@@ -14,10 +16,12 @@ namespace {
 
 constexpr std::size_t kRefusalsShown = 12, kCausesShown = 8;
 
-Result<validation::LeaveOut> parse_leave_out(const std::string& word) {
-  if (word.empty()) return validation::LeaveOut::kNothing;
-  if (word == "source") return validation::LeaveOut::kSource;
-  if (word == "device") return validation::LeaveOut::kDevice;
+using validation::Held;
+
+Result<std::optional<Held>> parse_leave_out(const std::string& word) {
+  if (word.empty()) return std::optional<Held>();
+  if (word == "source") return std::optional<Held>(Held::kSource);
+  if (word == "device") return std::optional<Held>(Held::kDevice);
   return Error::of(ErrorCode::kUsage, "--leave-out", "'" + word + "' cannot be left out",
                    "--leave-out source, or --leave-out device");
 }
@@ -99,7 +103,7 @@ void print_causes(const std::vector<validation::Outcome>& outcomes, Output& out)
   out.line(table.text());
 }
 
-void print_summary(const validation::Summary& s, validation::LeaveOut leave_out, Output& out) {
+void print_summary(const validation::Summary& s, const std::string& parameters, Output& out) {
   out.heading(fmt::format("{} of {}: {} predicted, {} judged, {} refused", plural(s.rows, "row"),
                           plural(s.sources.size(), "source"), s.predicted, s.judged,
                           s.rows - s.predicted));
@@ -109,11 +113,6 @@ void print_summary(const validation::Summary& s, validation::LeaveOut leave_out,
                                  percent(s.all.step.p90_error))});
   facts.row({"mean of sources", fmt::format("median error {}, bias {}", percent(s.mean_of_sources),
                                             signed_percent(s.mean_bias_of_sources))});
-  if (leave_out != validation::LeaveOut::kNothing) {
-    facts.row(
-        {leave_out == validation::LeaveOut::kSource ? "without its source" : "without its device",
-         validation::kNotFitted});
-  }
   facts.row({"interval",
              fmt::format("{} inside, {} wide, pinball loss {:.4f}", percent(s.all.step.coverage),
                          percent(s.all.step.width), s.all.step.pinball_mean)});
@@ -128,42 +127,89 @@ void print_summary(const validation::Summary& s, validation::LeaveOut leave_out,
              fmt::format("{}: mean regret {}, worst {}, tau {}, best in our best quarter {}",
                          plural(s.groups.size(), "group"), percent(s.mean_regret),
                          percent(s.worst_regret), tau_text(s.mean_tau), percent(s.top_quarter))});
-  facts.row({"free parameters", fmt::format("{}, none fitted to rows", s.free_parameters)});
+  facts.row({"parameters", parameters});
   out.line(facts.text());
+}
+
+// Outcomes with parameters of fits that have not seen what is held out.
+std::vector<validation::Outcome> held_out(const std::vector<validation::PublishedRow>& rows,
+                                          const std::vector<Stack>& stacks, Held held,
+                                          Output& out) {
+  Progress progress(held == Held::kSource ? "fitting without each source"
+                                          : "fitting without each family of devices",
+                    out.terminal_err());
+  return validation::validate_held_out(
+      rows, stacks, held, simulator::predict, {}, [&](std::size_t done, std::size_t all) {
+        progress.update(static_cast<std::int64_t>(done), static_cast<std::int64_t>(all));
+      });
+}
+
+// Fits to all rows, and says how well fits do that have not seen a source, or a device.
+simulator::ParameterSet fit_all(const std::vector<validation::PublishedRow>& rows,
+                                const std::vector<Stack>& stacks, Output& out) {
+  simulator::ParameterSet set;
+  set.values = validation::fit(validation::fit_rows(rows, stacks), simulator::predict).values;
+  const auto figures = [&](Held held) {
+    std::map<std::string, double> by_words;
+    const validation::Summary s = validation::summarise(held_out(rows, stacks, held, out));
+    for (const validation::Aim& aim : validation::aims(s)) {
+      if (aim.known()) by_words[aim.what] = aim.value;
+    }
+    return by_words;
+  };
+  set.without_source = figures(Held::kSource);
+  set.without_device = figures(Held::kDevice);
+  return set;
+}
+
+Result<simulator::ParameterSet> parameters_of(const Arguments& arguments) {
+  const std::string name = arguments.text("parameters");
+  if (name == "none") return simulator::ParameterSet{};
+  return simulator::load_parameters(name.empty() ? "published" : name);
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
   const std::vector<std::string> paths = arguments.all("ROWS");
-  TRY(const validation::LeaveOut leave_out, parse_leave_out(arguments.text("leave-out")));
-  if (arguments.has("out")) TRY_OK(check_output(arguments.text("out"), paths));
+  TRY(const std::optional<Held> held, parse_leave_out(arguments.text("leave-out")));
+  for (const char* file : {"out", "fit"}) {
+    if (arguments.has(file)) TRY_OK(check_output(arguments.text(file), paths));
+  }
   TRY(const std::vector<validation::PublishedRow> rows, read_all(paths));
   TRY(const std::vector<Stack> stacks, load_stacks());
+  simulator::ParameterSet set;
+  std::string words;
   std::vector<validation::Outcome> outcomes;
-  {
-    Progress progress("predicting rows", out.terminal_err());
-    const auto all = static_cast<std::int64_t>(rows.size());
-    outcomes = validation::validate_rows(rows, stacks, simulator::predict, [&](std::size_t done) {
-      progress.update(static_cast<std::int64_t>(done), all);
-    });
+  if (arguments.has("fit")) {
+    set = fit_all(rows, stacks, out);
+    TRY_OK(write_whole(arguments.text("fit"), simulator::to_json(set).dump() + "\n"));
+    out.note("wrote " + arguments.text("fit"));
+  } else if (!held) {
+    TRY(set, parameters_of(arguments));
+  }
+  if (held) {
+    outcomes = held_out(rows, stacks, *held, out);
+    words = "of fits that have not seen the row's " + arguments.text("leave-out");
+  } else {
+    outcomes =
+        validation::validate_rows(rows, stacks, validation::with(set.values, simulator::predict));
+    words = set.values.empty() ? "priors, nothing is fitted"
+                               : fmt::format("{} fitted values", set.values.size());
   }
   const validation::Summary summary = validation::summarise(outcomes);
-  print_summary(summary, leave_out, out);
+  const validation::Fitting fitting = validation::fitting_of(set, summary);
+  print_summary(summary, words, out);
   print_sources(summary, out);
   print_causes(outcomes, out);
   print_refused(summary, out);
   out.document(versioned()
-                   .set("summary", validation::summary_json(summary, leave_out))
+                   .set("summary", validation::summary_json(summary, fitting))
                    .set("rows", validation::rows_json(outcomes)));
-  if (leave_out != validation::LeaveOut::kNothing) {
-    out.warn(fmt::format("--leave-out {}: {}: parameters are their priors, so nothing is left out",
-                         arguments.text("leave-out"), validation::kNotFitted));
-  }
   if (arguments.has("out")) {
-    TRY_OK(write_whole(arguments.text("out"),
-                       validation::accuracy_page(summary, outcomes, leave_out)));
+    TRY_OK(
+        write_whole(arguments.text("out"), validation::accuracy_page(summary, outcomes, fitting)));
     out.note("wrote " + arguments.text("out"));
   }
-  out.next({"orrery", "list", "parameters"}, "what could be fitted");
+  out.next({"orrery", "list", "parameters"}, "what is free to fit");
   return 0;
 }
 
@@ -178,7 +224,9 @@ const Command& validate_command() {
       "orrery validate rows.json\n"
       "orrery validate rows.json more.json --json -o accuracy.md",
       {{"ROWS", "files of published rows", true, true}},
-      {{"--leave-out", "WHAT", "source or device: judge on rows that no fit has seen", ""},
+      {{"--leave-out", "WHAT", "source or device: judge by fits that have not seen a row's", ""},
+       {"--parameters", "NAME", "fitted values: a name, a file, or none", "published"},
+       {"--fit", "FILE", "fit the free parameters to these rows first, and write them", ""},
        {"-o,--out", "FILE", "write the report as a page", ""}},
       run};
   return command;

@@ -114,6 +114,7 @@ const std::vector<StackParameter>& stack_parameters() {
       {"host_per_kernel_s", &Stack::host_per_kernel_s, 0, 1e-3},
       {"pass_factor", &Stack::pass_factor, 0.5, 10},
       {"product_factor", &Stack::product_factor, 0.5, 5},
+      {"attention_factor", &Stack::attention_factor, 0.3, 5},
       {"exposed_share", &Stack::exposed_share, 0, 1},
       {"step_s", &Stack::step_s, 0, 10},
       {"straggle", &Stack::straggle, 0, 1},

@@ -51,12 +51,13 @@ struct Stack {
   std::string source;                     // of what stands above
   // Free parameters of the stack (simulator/stages/parameters.h has meaning, range and prior).
   double host_per_kernel_s = 12e-6;
-  double pass_factor = 1;      // bytes of element-wise passes over what they cannot avoid
-  double product_factor = 1;   // time of products over that of the device's curve
-  double exposed_share = 0.1;  // of what is overlapped, the part that is not hidden
-  double step_s = 0.01;        // of each step, beyond its ops: data, logging, host
-  double straggle = 0.01;      // relative, a doubling of the ranks that wait for each other
-  double reserve_bytes = 2e9;  // allocator and communicators, beyond the device's own
+  double pass_factor = 1;       // bytes of element-wise passes over what they cannot avoid
+  double product_factor = 1;    // time of products over that of the device's curve
+  double attention_factor = 1;  // the same of attention
+  double exposed_share = 0.1;   // of what is overlapped, the part that is not hidden
+  double step_s = 0.01;         // of each step, beyond its ops: data, logging, host
+  double straggle = 0.01;       // relative, a doubling of the ranks that wait for each other
+  double reserve_bytes = 2e9;   // allocator and communicators, beyond the device's own
   bool operator==(const Stack&) const = default;
 };
 

@@ -3,19 +3,25 @@
 #include "validation/fit.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <iterator>
 #include <map>
+#include <mutex>
 #include <set>
+#include <thread>
 #include <tuple>
 #include <utility>
 
 #include "core/check.h"
+#include "validation/jobs.h"
 
 namespace orrery::validation {
 namespace {
 
 using simulator::FreeParameter;
 using simulator::Owner;
+using simulator::ParameterValue;
 
 constexpr double kHuber = 0.1;   // errors beyond it count linearly
 constexpr double kPrior = 2e-3;  // loss of a parameter one deviation from its prior
@@ -26,18 +32,11 @@ double loss_of(double error) {
   return e < kHuber ? e * e / (2 * kHuber) : e - kHuber / 2;
 }
 
-bool acts_on(const FitParameter& p, const Job& job) {
-  switch (p.owner) {
-    case Owner::kDevice:
-      return p.of == job.cluster.device.family;
-    case Owner::kLink:
-      return std::any_of(job.cluster.tiers.begin(), job.cluster.tiers.end(),
-                         [&](const LinkTier& t) { return t.name == p.of; });
-    case Owner::kStack:
-      return p.of == job.stack.name || p.of == job.stack.family;
-  }
-  return false;
-}
+// One number that is fitted.
+struct Fitted {
+  ParameterValue value;
+  double prior = 0, min = 0, max = 0, spread = 0;
+};
 
 // Rows of one owner: how many, of which sources and models.
 struct Support {
@@ -65,7 +64,7 @@ class Fitter {
     for (std::size_t i = 0; i < rows.size(); ++i) errors_[i] = error_of(i);
   }
 
-  std::vector<FitParameter> values;
+  std::vector<ParameterValue> values;
 
   double loss() const {
     double sum = 0;
@@ -74,47 +73,79 @@ class Fitter {
   }
 
   // Adds a parameter; its rows are found.
-  void add_value(FitParameter p) {
+  void add_value(Fitted p) {
     std::vector<std::size_t> own;
     for (std::size_t i = 0; i < rows_.size(); ++i) {
-      if (acts_on(p, rows_[i].job)) own.push_back(i);
+      if (belongs(p.value, rows_[i].job)) own.push_back(i);
     }
-    p.rows = own.size();
+    p.value.rows = own.size();
     if (own.empty()) return;
-    values.push_back(std::move(p));
+    values.push_back(p.value);
+    limits_.push_back(std::move(p));
     acts_.push_back(std::move(own));
   }
 
+  // Values of this owner are not moved any more.
+  void freeze(Owner owner) {
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      if (values[v].owner == owner) limits_[v].min = limits_[v].max = values[v].value;
+    }
+  }
+
+  // Twice: far steps may help only where the others have settled.
   void descend(int turns) {
-    double step = kFirstStep;
-    for (int turn = 0; turn < turns && step > kLastStep; ++turn) {
-      bool moved = false;
-      for (std::size_t v = 0; v < values.size(); ++v) {
-        moved = try_step(v, step) || try_step(v, -step) || moved;
-      }
-      if (!moved || turn % 3 == 2) step /= 2;
+    for (int round = 0; round < 2; ++round) {
+      scan();
+      settle(turns);
     }
   }
 
  private:
   double error_of(std::size_t i) const {
     Job job = rows_[i].job;
-    apply(values, job);
+    simulator::apply(values, job);
     return std::log(predict_(job).step.value() / rows_[i].measured_s);
   }
 
-  double prior_loss(const FitParameter& p) const {
-    const double deviations = std::log(p.value / p.prior) / p.spread;
+  // Some parameters act only beyond a threshold, such as the host's.
+  void scan() {
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      for (const double far : {0.5, 1.0, -0.5, -1.0}) (void)try_step(v, far);
+    }
+  }
+
+  void settle(int turns) {
+    double step = kFirstStep;
+    for (int turn = 0; turn < turns && step > kLastStep; ++turn) {
+      bool moved = false;
+      for (std::size_t v = 0; v < values.size(); ++v) {
+        const bool up = walk(v, step);
+        moved = up || walk(v, -step) || moved;
+      }
+      if (!moved || turn % 3 == 2) step /= 2;
+    }
+  }
+
+  // Steps in one direction for as long as they help.
+  bool walk(std::size_t v, double step) {
+    bool moved = false;
+    while (try_step(v, step)) moved = true;
+    return moved;
+  }
+
+  double prior_loss(std::size_t v) const {
+    const double deviations = std::log(values[v].value / limits_[v].prior) / limits_[v].spread;
     return kPrior * deviations * deviations;
   }
 
   bool try_step(std::size_t v, double step) {
-    FitParameter& p = values[v];
+    ParameterValue& p = values[v];
     const double old = p.value;
-    double before = prior_loss(p), after = 0;
-    p.value = std::clamp(old * std::exp(step * p.spread * 2), p.min, p.max);
+    double before = prior_loss(v), after = 0;
+    p.value =
+        std::clamp(old * std::exp(step * limits_[v].spread * 2), limits_[v].min, limits_[v].max);
     if (p.value == old) return false;
-    after = prior_loss(p);
+    after = prior_loss(v);
     std::vector<double> fresh;
     for (const std::size_t i : acts_[v]) {
       fresh.push_back(error_of(i));
@@ -132,24 +163,30 @@ class Fitter {
   const std::vector<FitRow>& rows_;
   const Predictor& predict_;
   std::vector<double> errors_, weights_;
+  std::vector<Fitted> limits_;
   std::vector<std::vector<std::size_t>> acts_;
 };
 
-FitParameter parameter_of(const FreeParameter& p, const std::string& of, double prior) {
-  return {p.owner, of, p.name, prior, prior, p.min, p.max, p.spread, 0};
+Fitted fitted(const FreeParameter& p, const std::string& of, double prior) {
+  return {{p.owner, of, p.name, prior, 0}, prior, p.min, p.max, p.spread};
+}
+
+// At most so many rows of each source, evenly spread.
+std::vector<FitRow> thinned(const std::vector<FitRow>& rows, std::size_t most) {
+  std::map<std::string, std::size_t> counts, seen;
+  for (const FitRow& r : rows) ++counts[r.source];
+  std::vector<FitRow> out;
+  for (const FitRow& r : rows) {
+    const std::size_t count = counts[r.source], i = seen[r.source]++;
+    if (count <= most || i * most / count != (i + 1) * most / count) out.push_back(r);
+  }
+  return out;
 }
 
 }  // namespace
 
-void apply(const std::vector<FitParameter>& values, Job& job) {
-  // Families come before their stacks, whose values win.
-  for (const FitParameter& v : values) {
-    if (acts_on(v, job)) simulator::set_parameter(v.owner, v.of, v.name, v.value, job);
-  }
-}
-
-FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
-              const FitOptions& options) {
+FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const FitOptions& options) {
+  const std::vector<FitRow> rows = thinned(all, options.rows_of_a_source);
   std::map<std::string, Support> devices, links, families, stacks;
   std::map<std::string, std::string> family_of;
   for (const FitRow& row : rows) {
@@ -169,21 +206,22 @@ FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
   for (const FreeParameter& p : simulator::free_parameters()) {
     if (!p.of_time) continue;
     for (const auto& [name, support] : owners(p.owner)) {
-      fitter.add_value(parameter_of(p, name, p.prior));
+      fitter.add_value(fitted(p, name, p.prior));
     }
   }
   fitter.descend(options.turns);
-  // Stacks with rows enough: from their family's values.
-  const std::vector<FitParameter> shared = fitter.values;
+  // Stacks with rows enough: from their family's values, which stay those of all its stacks.
+  fitter.freeze(Owner::kStack);
+  const std::vector<ParameterValue> shared = fitter.values;
   for (const auto& [stack, support] : stacks) {
     const bool enough = support.rows >= options.own_rows &&
                         (support.sources.size() >= 2 || support.models.size() >= 3);
     if (!enough || stack == family_of[stack]) continue;
     for (const FreeParameter& p : simulator::free_parameters()) {
       if (p.owner != Owner::kStack || !p.of_time) continue;
-      for (const FitParameter& f : shared) {
+      for (const ParameterValue& f : shared) {
         if (f.owner != Owner::kStack || f.of != family_of[stack] || f.name != p.name) continue;
-        FitParameter own = parameter_of(p, stack, f.value);
+        Fitted own = fitted(p, stack, f.value);
         own.spread = p.spread / 2;
         fitter.add_value(std::move(own));
       }
@@ -193,6 +231,72 @@ FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
   result.values = fitter.values;
   result.after = fitter.loss();
   return result;
+}
+
+std::vector<FitRow> fit_rows(const std::vector<PublishedRow>& rows,
+                             const std::vector<Stack>& stacks) {
+  std::vector<FitRow> out;
+  for (const PublishedRow& row : rows) {
+    const auto measured = row.step_s();
+    if (!measured) continue;
+    const RowJob made = job_of(row, stacks);
+    if (made.job) out.push_back({*made.job, *measured, row.source});
+  }
+  return out;
+}
+
+Predictor with(std::vector<ParameterValue> values, const Predictor& predict) {
+  return [values = std::move(values), predict](const Job& job) {
+    Job changed = job;
+    simulator::apply(values, changed);
+    return predict(changed);
+  };
+}
+
+std::vector<Outcome> validate_held_out(
+    const std::vector<PublishedRow>& rows, const std::vector<Stack>& stacks, Held held,
+    const Predictor& predict, const FitOptions& options,
+    const std::function<void(std::size_t, std::size_t)>& progress) {
+  const std::vector<FitRow> fitted = fit_rows(rows, stacks);
+  const auto family_of = [&](const Job& job) { return job.cluster.device.family; };
+  std::set<std::string> keys;
+  for (const FitRow& r : fitted) keys.insert(held == Held::kSource ? r.source : family_of(r.job));
+  const auto values_without = [&](const std::string& key) {
+    std::vector<FitRow> others;
+    for (const FitRow& r : fitted) {
+      if ((held == Held::kSource ? r.source : family_of(r.job)) != key) others.push_back(r);
+    }
+    return others.empty() ? std::vector<ParameterValue>() : fit(others, predict, options).values;
+  };
+  std::map<std::string, std::vector<ParameterValue>> values;
+  for (const std::string& key : keys) values[key];
+  // Each fit is one of its own; they are shared out over the cores.
+  std::atomic<std::size_t> next = 0, done = 0;
+  std::mutex saying;
+  const auto work = [&] {
+    while (true) {
+      const std::size_t i = next++;
+      if (i >= keys.size()) return;
+      const std::string& key = *std::next(keys.begin(), static_cast<std::ptrdiff_t>(i));
+      values.at(key) = values_without(key);
+      const std::lock_guard lock(saying);
+      if (progress) progress(++done, keys.size());
+    }
+  };
+  std::vector<std::thread> others;
+  const auto cores = std::max(1U, std::thread::hardware_concurrency());
+  for (unsigned t = 1; t < cores && t < keys.size(); ++t) others.emplace_back(work);
+  work();
+  for (std::thread& t : others) t.join();
+  std::vector<Outcome> out;
+  for (const PublishedRow& row : rows) {
+    const Predictor own = [&](const Job& job) {
+      const auto found = values.find(held == Held::kSource ? row.source : family_of(job));
+      return found == values.end() ? predict(job) : with(found->second, predict)(job);
+    };
+    out.push_back(validate_row(row, stacks, own));
+  }
+  return out;
 }
 
 }  // namespace orrery::validation

@@ -22,31 +22,36 @@ struct FitRow {
   std::string source;
 };
 
-// One number that is fitted.
-struct FitParameter {
-  simulator::Owner owner = simulator::Owner::kStack;
-  std::string of;    // "hopper", "nvlink", "megatron", "megatron-core-2024"
-  std::string name;  // in its owner's file
-  double value = 0, prior = 0, min = 0, max = 0;
-  double spread = 0;     // deviation of the prior's logarithm
-  std::size_t rows = 0;  // that it acts on
-};
-
 struct FitOptions {
   int turns = 12;  // through all parameters, at most
+  // Of a source with more rows, as many of them, evenly spread: it counts as one source anyway.
+  std::size_t rows_of_a_source = 60;
   // A stack has values of its own with this many rows, of two sources or three models at least.
   std::size_t own_rows = 20;
 };
 
 struct FitResult {
-  std::vector<FitParameter> values;
+  std::vector<simulator::ParameterValue> values;
   double before = 0, after = 0;  // the mean loss over sources
 };
 
 FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
               const FitOptions& options = {});
 
-// Sets the values that belong to the job's device, links and stack.
-void apply(const std::vector<FitParameter>& values, Job& job);
+// The rows that have a step time, as what is fitted to.
+std::vector<FitRow> fit_rows(const std::vector<PublishedRow>& rows,
+                             const std::vector<Stack>& stacks);
+
+// As validate_rows, each row predicted with parameters fitted without its source, or without the
+// family of its device: nothing of it was seen. `progress` is called after each fit, with how many
+// of how many.
+enum class Held : std::uint8_t { kSource, kDevice };
+std::vector<Outcome> validate_held_out(
+    const std::vector<PublishedRow>& rows, const std::vector<Stack>& stacks, Held held,
+    const Predictor& predict, const FitOptions& options = {},
+    const std::function<void(std::size_t, std::size_t)>& progress = {});
+
+// `predict` with these parameters.
+Predictor with(std::vector<simulator::ParameterValue> values, const Predictor& predict);
 
 }  // namespace orrery::validation

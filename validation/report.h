@@ -6,14 +6,19 @@
 #include <vector>
 
 #include "core/json.h"
+#include "simulator/stages/parameters.h"
 #include "validation/validate.h"
 
 namespace orrery::validation {
 
-// What is asked to be left out of a fit, so that it is judged on rows that it has not seen. Nothing
-// is fitted yet: the parameters are their priors, and these figures are not available.
-enum class LeaveOut : std::uint8_t { kNothing, kSource, kDevice };
-inline constexpr const char* kNotFitted = "not fitted yet";
+// Where the parameters that predict are from, and how well others do on rows that no fit has seen:
+// values of aims(), in their order; empty where nobody asked.
+struct Fitting {
+  std::size_t parameters = 0;  // that are fitted; 0: all are their priors
+  std::vector<double> without_source, without_device;
+};
+
+Fitting fitting_of(const simulator::ParameterSet& set, const Summary& summary);
 
 // An aim of the house, and whether a summary meets it.
 struct Aim {
@@ -38,10 +43,10 @@ std::vector<Cause> causes(const std::vector<Outcome>& outcomes);
 std::vector<std::pair<std::string, std::size_t>> defaults_used(
     const std::vector<Outcome>& outcomes);
 
-Json summary_json(const Summary& summary, LeaveOut leave_out);
+Json summary_json(const Summary& summary, const Fitting& fitting);
 Json rows_json(const std::vector<Outcome>& outcomes);
 std::string accuracy_page(const Summary& summary, const std::vector<Outcome>& outcomes,
-                          LeaveOut leave_out);
+                          const Fitting& fitting);
 
 // "12.3 %", "-" where there is none. Of a logarithm too: 0.1 is 10 %.
 std::string percent_text(double fraction);

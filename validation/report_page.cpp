@@ -30,7 +30,7 @@ std::string cell(std::string text) {
   return text;
 }
 
-std::string head(const Summary& s) {
+std::string head(const Summary& s, const Fitting& fitting) {
   return fmt::format(
       "# Accuracy\n\n"
       "Written by `orrery validate ROWS.json... -o docs/accuracy.md` from published rows of "
@@ -39,22 +39,28 @@ std::string head(const Summary& s) {
       "half "
       "and too slow by twice weigh the same.\n\n"
       "{} rows of {} sources: {} predicted, {} of them judged on a step time, {} refused with the "
-      "field named.\nFree parameters in the registry: {}; fitted to rows: none, every one is its "
-      "prior.\n\n",
-      s.rows, s.sources.size(), s.predicted, s.judged, s.rows - s.predicted, s.free_parameters);
+      "field named.\nKinds of free parameters in the registry: {}; {}.\n\n",
+      s.rows, s.sources.size(), s.predicted, s.judged, s.rows - s.predicted, s.free_parameters,
+      fitting.parameters == 0 ? "fitted to rows: none, every one is its prior"
+                              : fmt::format("fitted: {} values, of devices, links, families of "
+                                            "stacks and stacks (configs/parameters)",
+                                            fitting.parameters));
 }
 
-std::string headline(const Summary& s, LeaveOut leave_out) {
-  const auto left = [&](LeaveOut which) {
-    return leave_out == which ? std::string(kNotFitted) : std::string("not asked for");
+std::string headline(const Summary& s, const Fitting& fitting) {
+  const auto held = [&](const std::vector<double>& values, std::size_t i) {
+    return i < values.size() ? percent_text(values[i]) : std::string("not asked for");
   };
   std::string text =
       "| | without its source | without its device | in sample | aim |\n|---|---|---|---|---|\n";
-  for (const Aim& aim : aims(s)) {
+  const std::vector<Aim> all = aims(s);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Aim& aim = all[i];
     const std::string verdict = !aim.known() ? "no rows" : aim.met() ? "met" : "**missed**";
-    text += fmt::format("| {} | {} | {} | {} | {} {}: {} |\n", aim.what, left(LeaveOut::kSource),
-                        left(LeaveOut::kDevice), percent_text(aim.value),
-                        aim.at_least ? "at least" : "at most", percent_text(aim.limit), verdict);
+    text += fmt::format("| {} | {} | {} | {} | {} {}: {} |\n", aim.what,
+                        held(fitting.without_source, i), held(fitting.without_device, i),
+                        percent_text(aim.value), aim.at_least ? "at least" : "at most",
+                        percent_text(aim.limit), verdict);
   }
   return text +
          fmt::format(
@@ -169,8 +175,8 @@ std::string defaults_table(const std::vector<Outcome>& outcomes) {
 }  // namespace
 
 std::string accuracy_page(const Summary& summary, const std::vector<Outcome>& outcomes,
-                          LeaveOut leave_out) {
-  return head(summary) + headline(summary, leave_out) + source_table(summary) +
+                          const Fitting& fitting) {
+  return head(summary, fitting) + headline(summary, fitting) + source_table(summary) +
          decision_table(summary) + cause_table(outcomes) + refused_table(summary) +
          defaults_table(outcomes);
 }

@@ -91,14 +91,13 @@ void unfused_core(const Job& job, Builder& b, const Heads& h) {
   const double s = static_cast<double>(job.sequence_tokens);
   const auto sequences = static_cast<double>(job.layout.micro_batch);
   const double scores = sequences * h.q * s * s;
-  Task& qk = b.product("scores", sequences * s, s, h.qk_cols);
+  Task& qk = b.product("scores", sequences * s, s, h.qk_cols, true, false);
   qk.kind = TaskKind::kGrouped;
   qk.groups = sequences * h.q;
   qk.m *= h.q;
   qk.flops = 2 * scores * h.qk_cols;
   qk.bytes = width(job) * (scores + 2 * sequences * h.q * s * h.qk_cols);
   qk.saves = width(job) * sequences * s * (h.q + h.kv) * h.qk_cols;
-  qk.low_precision = false;
   const bool fused = job.stack.attention == AttentionKernel::kFusedSoftmax;
   Task& softmax = b.pass("softmax", PassKind::kActivation, scores, scores, scores);
   softmax.kernels = fused ? 1 : 4;
@@ -106,14 +105,13 @@ void unfused_core(const Job& job, Builder& b, const Heads& h) {
   // Dropout of the probabilities, with its mask of a byte.
   Task& dropout = b.pass("dropout", PassKind::kStream, scores, scores, scores * 1.5);
   dropout.bytes += scores;
-  Task& pv = b.product("attended", sequences * s, h.v_cols, s);
+  Task& pv = b.product("attended", sequences * s, h.v_cols, s, true, false);
   pv.kind = TaskKind::kGrouped;
   pv.groups = sequences * h.q;
   pv.m *= h.q;
   pv.flops = 2 * scores * h.v_cols;
   pv.bytes = width(job) * (scores + 2 * sequences * h.q * s * h.v_cols);
   pv.saves = width(job) * sequences * s * h.kv * h.v_cols;
-  pv.low_precision = false;
 }
 
 void flash_core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {

@@ -20,15 +20,20 @@ class Builder {
   // Tasks from here on are of this module.
   void in(Module module) { module_ = module; }
 
-  // [m,k] x [k,n]; keeps its input for the weight's gradient unless another task does.
-  Task& product(const char* name, double m, double n, double k, bool saves_input = true) {
+  // [m,k] x [k,n]; keeps its input for the weight's gradient unless another task does. `low`: in
+  // 8 bit where the job is: both operands are read in 16 bit and written twice, as they are and
+  // turned around.
+  Task& product(const char* name, double m, double n, double k, bool saves_input = true,
+                bool low = true) {
+    low = low && job_.precision == Precision::kFp8;
+    if (low) cast(m * k + n * k);
     Task& t = add(TaskKind::kProduct, name);
     t.m = m;
     t.n = n;
     t.k = k;
     t.flops = 2 * m * n * k;
     t.bytes = width_ * (m * n + m * k + n * k);
-    t.low_precision = job_.precision == Precision::kFp8;
+    t.low_precision = low;
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
     // An adapter reads the rows again, and adds its own output.
     if (job_.trains_adapters) {
@@ -36,6 +41,12 @@ class Builder {
       t.kernels += 3;
     }
     return t;
+  }
+  void cast(double elements) {
+    Task& t = add(TaskKind::kPass, "cast");
+    t.pass = PassKind::kStream;
+    t.bytes = 4 * elements;
+    t.kernels = 2;
   }
   // The same for the rows of `groups` experts.
   Task& grouped(const char* name, double m, double n, double k, double groups) {

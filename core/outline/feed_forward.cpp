@@ -37,7 +37,7 @@ void routed(const Job& job, Builder& b, Parameters& p) {
   const double fullness = fullest(job.expert_load_cv, ep, local);
   const double arrived = chosen * etp * fullness;
   b.in(Module::kRouter);
-  b.product("router", own, static_cast<double>(m.experts), hidden, false).low_precision = false;
+  b.product("router", own, static_cast<double>(m.experts), hidden, false, false);
   Task& choose = b.pass("choose", PassKind::kRouting, own * static_cast<double>(m.experts) * 2,
                         own * static_cast<double>(m.experts));
   choose.kernels = 8;

@@ -208,7 +208,7 @@ Piece head(const Job& job) {
   b.in(Module::kEnds);
   const double rows = rows_of(job);
   const double columns = static_cast<double>(m.vocab) / static_cast<double>(job.layout.tp);
-  b.product("logits", rows, columns, static_cast<double>(m.hidden)).low_precision = false;
+  b.product("logits", rows, columns, static_cast<double>(m.hidden), true, false);
   // The largest, the exponentials, their sum, the loss: and the logits' copy in fp32.
   Task& loss = b.pass("loss", PassKind::kLoss, 0, 0);
   const double each = job.stack.fp32_loss ? 6 + 4 * 4 : 3 * width(job);

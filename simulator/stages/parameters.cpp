@@ -1,9 +1,11 @@
 // Meaning, unit and prior of each. See the header.
 #include "simulator/stages/parameters.h"
 
+#include <algorithm>
 #include <array>
 
 #include "core/check.h"
+#include "core/configs.h"
 
 namespace orrery::simulator {
 namespace {
@@ -18,6 +20,7 @@ constexpr Words kStackWords[] = {
     {"host_per_kernel_s", "the host launches one kernel", "s", 0.7},
     {"pass_factor", "bytes of element-wise passes over what they cannot avoid", "", 0.4},
     {"product_factor", "time of products over that of the device's curve", "", 0.1},
+    {"attention_factor", "time of attention over that of the device's curve", "", 0.25},
     {"exposed_share", "of what is overlapped, the part that is not hidden", "", 0.7},
     {"step_s", "of each step, beyond its ops: data, logging, host", "s", 1.0},
     {"straggle", "relative wait, a doubling of the ranks that wait for each other", "", 0.7},
@@ -61,6 +64,38 @@ std::vector<FreeParameter> registry() {
   return rows;
 }
 
+const FreeParameter* find(Owner owner, const std::string& name) {
+  for (const FreeParameter& p : free_parameters()) {
+    if (p.owner == owner && p.name == name) return &p;
+  }
+  return nullptr;
+}
+
+ParameterValue read_value(const Json& json, const std::string& place,
+                          std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  ParameterValue value;
+  value.of = reader.text("of");
+  value.name = reader.text("name");
+  value.rows = static_cast<std::size_t>(reader.integer_or("rows", 0, 1 << 30, 0));
+  const std::string owner = reader.text("owner");
+  const FreeParameter* parameter = nullptr;
+  for (const Owner o : {Owner::kDevice, Owner::kLink, Owner::kStack}) {
+    if (owner != name_of(o)) continue;
+    value.owner = o;
+    parameter = find(o, value.name);
+  }
+  if (parameter == nullptr) {
+    reader.note("name", "'" + value.name + "' is no free parameter of a " + owner,
+                "orrery list parameters");
+    reader.ignore("value");
+  } else {
+    value.value = reader.number_or("value", parameter->min, parameter->max, parameter->prior);
+  }
+  reader.finish();
+  return value;
+}
+
 }  // namespace
 
 const char* name_of(Owner owner) {
@@ -73,21 +108,97 @@ const std::vector<FreeParameter>& free_parameters() {
   return rows;
 }
 
-void set_parameter(Owner owner, const std::string& of, const std::string& name, double value,
-                   Job& job) {
-  if (owner == Owner::kDevice) {
-    for (const DeviceParameter& p : kDevice) {
-      if (name == p.name) job.cluster.device.attainable.*p.member = value;
-    }
-  } else if (owner == Owner::kLink) {
-    for (LinkTier& tier : job.cluster.tiers) {
-      if (tier.name == of) tier.attainable = value;
-    }
-  } else {
-    for (const StackParameter& p : stack_parameters()) {
-      if (name == p.name) job.stack.*p.member = value;
+bool belongs(const ParameterValue& value, const Job& job) {
+  switch (value.owner) {
+    case Owner::kDevice:
+      return value.of == job.cluster.device.family;
+    case Owner::kLink:
+      return std::any_of(job.cluster.tiers.begin(), job.cluster.tiers.end(),
+                         [&](const LinkTier& t) { return t.name == value.of; });
+    case Owner::kStack:
+      return value.of == job.stack.name || value.of == job.stack.family;
+  }
+  return false;
+}
+
+void apply(const std::vector<ParameterValue>& values, Job& job) {
+  for (const ParameterValue& v : values) {
+    if (!belongs(v, job)) continue;
+    if (v.owner == Owner::kDevice) {
+      for (const DeviceParameter& p : kDevice) {
+        if (v.name == p.name) job.cluster.device.attainable.*p.member = v.value;
+      }
+    } else if (v.owner == Owner::kLink) {
+      for (LinkTier& tier : job.cluster.tiers) {
+        if (tier.name == v.of) tier.attainable = v.value;
+      }
+    } else {
+      for (const StackParameter& p : stack_parameters()) {
+        if (v.name == p.name) job.stack.*p.member = v.value;
+      }
     }
   }
+}
+
+Result<ParameterSet> parse_parameters(const std::string& text, const std::string& place) {
+  TRY(const Json json, Json::parse(text, place));
+  std::vector<Problem> problems;
+  ObjectReader reader(json, place + ":", problems);
+  ParameterSet set;
+  reader.ignore("source");
+  if (const Json* rows = reader.array("values")) {
+    for (std::size_t i = 0; i < rows->items().size(); ++i) {
+      set.values.push_back(
+          read_value(rows->items()[i], place + ":/values/" + std::to_string(i), problems));
+    }
+  }
+  for (const auto& [key, figures] : {std::pair{"without_source", &set.without_source},
+                                     {"without_device", &set.without_device}}) {
+    if (!reader.has(key)) continue;
+    const Json* object = reader.child(key);
+    if (object == nullptr) continue;
+    for (const auto& [words, value] : object->members()) {
+      if (value.is_number()) {
+        figures->emplace(words, value.as_double());
+      } else {
+        reader.note(key, "'" + words + "' is no number");
+      }
+    }
+  }
+  reader.finish();
+  if (!problems.empty()) return Error{ErrorCode::kInvalid, problems};
+  return set;
+}
+
+Result<ParameterSet> load_parameters(const std::string& name) {
+  std::string path = name;
+  if (!looks_like_path(name)) {
+    TRY(path, find_config("parameters", name));
+  }
+  TRY(const std::string text, read_file(path));
+  return parse_parameters(text, path);
+}
+
+Json to_json(const ParameterSet& set) {
+  Json rows = Json::array();
+  for (const ParameterValue& v : set.values) {
+    rows.push(Json::object()
+                  .set("owner", name_of(v.owner))
+                  .set("of", v.of)
+                  .set("name", v.name)
+                  .set("value", v.value)
+                  .set("rows", static_cast<std::int64_t>(v.rows)));
+  }
+  Json json = Json::object();
+  json.set("values", std::move(rows));
+  for (const auto& [key, figures] : {std::pair{"without_source", &set.without_source},
+                                     {"without_device", &set.without_device}}) {
+    if (figures->empty()) continue;
+    Json object = Json::object();
+    for (const auto& [words, value] : *figures) object.set(words, value);
+    json.set(key, std::move(object));
+  }
+  return json;
 }
 
 }  // namespace orrery::simulator

@@ -125,7 +125,7 @@ double Price::attention(const Task& t) const {
   // its beginning behind where sequences are short.
   const double keys = t.flops / (4 * t.m * t.n * t.k) * (backward ? 0.4 : 1);
   const double filled_keys = keys / (keys + 128);
-  return t.flops / (d.peak_bf16.value() * reached * filled_keys);
+  return t.flops / (d.peak_bf16.value() * reached * filled_keys) * job_.stack.attention_factor;
 }
 
 double Price::exchange(const Span& s, double bytes) const {

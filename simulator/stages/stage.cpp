@@ -93,12 +93,13 @@ void add_unit(Chunk& c, const Unit& u) {
 
 // Gathers and reductions of sharded parameters beside the units' compute.
 void add_sharding(const Job& job, const std::vector<const Unit*>& units, Chunk& c) {
-  if (job.sharding != Sharding::kParameters || !shards_each_pass(job)) return;
+  if (job.sharding != Sharding::kParameters) return;
+  const bool once = gathers_once(job);
   Lanes forward{job}, backward{job};
-  for (const Unit* u : units) forward.unit(u->forward.total(), u->gather, 0);
+  for (const Unit* u : units) forward.unit(u->forward.total(), once ? 0 : u->gather, 0);
   forward.finish();
   for (auto u = units.rbegin(); u != units.rend(); ++u) {
-    const double gather = job.keeps_gathered ? 0 : (*u)->gather;
+    const double gather = once || job.keeps_gathered ? 0 : (*u)->gather;
     backward.unit((*u)->backward.total(), gather, (*u)->reduce);
   }
   backward.finish();
@@ -119,8 +120,8 @@ std::vector<std::int64_t> layers_of(std::int64_t layers, std::int64_t stages) {
 
 }  // namespace
 
-bool shards_each_pass(const Job& job) {
-  return job.layout.pp == 1;
+bool gathers_once(const Job& job) {
+  return job.layout.pp > 1;
 }
 
 double Spent::total() const {

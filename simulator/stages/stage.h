@@ -33,9 +33,9 @@ struct Chunk {
 // stages in the middle, since the ends have the embedding and the head.
 std::vector<Chunk> make_chunks(const Job& job, const Price& price);
 
-// Sharded parameters are gathered, and gradients reduced, in each micro-batch; between stages,
-// where many micro-batches are on their way, once a step.
-bool shards_each_pass(const Job& job);
+// Sharded parameters are gathered in each pass of a micro-batch; between stages, where many
+// micro-batches are on their way, once a step. Gradients are reduced in each.
+bool gathers_once(const Job& job);
 
 // What `tasks` take one after the other; collectives that may run beside products are hidden as
 // far as those last, but for the share that the stack exposes.

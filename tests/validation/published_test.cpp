@@ -8,6 +8,7 @@
 
 #include "core/configs.h"
 #include "simulator/stages/step.h"
+#include "validation/fit.h"
 #include "validation/report.h"
 
 namespace orrery::validation {
@@ -64,8 +65,11 @@ TEST_F(Published, RowsBecomeJobsOrNameTheField) {
 }
 
 TEST_F(Published, PageIsWhatTheCommandWrites) {
-  const auto outcomes = validate_rows(rows_, stacks_, simulator::predict);
-  const std::string page = accuracy_page(summarise(outcomes), outcomes, LeaveOut::kNothing);
+  const auto set = simulator::load_parameters("published");
+  ASSERT_TRUE(set.ok()) << set.error().text();
+  const auto outcomes = validate_rows(rows_, stacks_, with(set.value().values, simulator::predict));
+  const Summary summary = summarise(outcomes);
+  const std::string page = accuracy_page(summary, outcomes, fitting_of(set.value(), summary));
   const auto written = read_file(std::string(ORRERY_SOURCE_DIR) + "/docs/accuracy.md");
   ASSERT_TRUE(written.ok()) << written.error().text();
   EXPECT_TRUE(written.value() == page)

@@ -116,12 +116,12 @@ TEST(Validate, OrderAndNamesChangeNothing) {
   rows.push_back(made_up_moe());
   rows.push_back(made_up_row());
   rows.back().plan.global_batch.reset();
-  const std::string before = summary_json(summary_of(rows), LeaveOut::kNothing).dump();
+  const std::string before = summary_json(summary_of(rows), {}).dump();
   for (unsigned seed = 0; seed < 20; ++seed) {
     std::mt19937 rng(seed);
     std::shuffle(rows.begin(), rows.end(), rng);
     for (PublishedRow& row : rows) row.id = std::to_string(rng());
-    EXPECT_EQ(summary_json(summary_of(rows), LeaveOut::kNothing).dump(), before);
+    EXPECT_EQ(summary_json(summary_of(rows), {}).dump(), before);
   }
   const std::vector<Outcome> named = validate_rows(rows, stacks(), made_up);
   for (PublishedRow& row : rows) row.source = "renamed";
@@ -150,8 +150,12 @@ TEST(Report, JsonKeepsItsContract) {
   EXPECT_TRUE(json.items()[3].find("fits")->is_null());
   const Json& refused = *json.items()[3].find("refused");
   EXPECT_EQ(refused.items()[0].find("field")->as_string(), "plan.global_batch");
-  const Json summary = summary_json(summarise(outcomes), LeaveOut::kSource);
-  EXPECT_EQ(summary.find("leave_one_source_out")->as_string(), kNotFitted);
+  Fitting fitting;
+  fitting.parameters = 3;
+  fitting.without_source.assign(aims(summarise(outcomes)).size(), 0.5);
+  const Json summary = summary_json(summarise(outcomes), fitting);
+  EXPECT_EQ(summary.find("leave_one_source_out")->find("worst regret")->as_double(), 0.5);
+  EXPECT_EQ(summary.find("fitted_parameters")->as_integer(), 3);
   EXPECT_TRUE(summary.find("leave_one_device_out")->is_null());
   EXPECT_EQ(summary.find("predicted")->as_integer(), 3);
 }
@@ -161,8 +165,8 @@ TEST(Report, PageSaysWhatIsMissed) {
   rows.push_back(made_up_row());
   rows.back().plan.global_batch.reset();
   const auto outcomes = validate_rows(rows, stacks(), made_up);
-  const std::string page = accuracy_page(summarise(outcomes), outcomes, LeaveOut::kDevice);
-  for (const char* part : {"**missed**", "not fitted yet", "plan.global_batch: is missing",
+  const std::string page = accuracy_page(summarise(outcomes), outcomes, {});
+  for (const char* part : {"**missed**", "not asked for", "plan.global_batch: is missing",
                            "| made_up | 4 | 1 |", "## What is completed", "no rows"}) {
     EXPECT_NE(page.find(part), std::string::npos) << part << "\n" << page;
   }

@@ -10,7 +10,7 @@ $ orrery validate made_up.json
 >   memory           median error ... of 1 row; ... of 1 that ran should not fit
 >   out of memory    no row says so
 >   decisions        0 groups: ...
->   free parameters  ..., none fitted to rows
+>   parameters       ... fitted values
 >
 > by source: errors are ln(predicted / measured)
 >   source    rows  refused ...
@@ -21,7 +21,7 @@ $ orrery validate made_up.json
 >   rows
 >      1  cluster.gpu: ...'Abacus'...
 >      1  plan.global_batch: is missing
-! next: orrery list parameters  # what could be fitted
+! next: orrery list parameters  # what is free to fit
 
 $ orrery validate made_up.json --json
 > {
@@ -58,15 +58,29 @@ $ orrery validate made_up.json --json
 > ...
 > }
 
-# Nothing is fitted yet: what is asked for is said to be absent.
-$ orrery validate made_up.json --leave-out source -o page.md > out.txt; grep 'without its source' out.txt
->   without its source  not fitted yet
-! warning: --leave-out source: not fitted yet...
+# Of one source nothing is left to fit to: its rows are predicted by the priors.
+$ orrery validate made_up.json --leave-out source -o page.md > out.txt; grep parameters out.txt
+>   parameters       of fits that have not seen the row's source
 ! wrote page.md
 ! next: ...
 
-$ grep -c -e 'not fitted yet' -e '# Accuracy' page.md
-> 1...
+$ orrery validate made_up.json --parameters none | grep parameters
+>   parameters       priors, nothing is fitted
+! next: ...
+
+$ orrery validate made_up.json --fit fitted.json > out.txt; grep -c '"owner"' fitted.json
+> 2...
+! wrote fitted.json
+! next: ...
+
+$ orrery validate made_up.json --parameters fitted.json | grep parameters
+>   parameters       2... fitted values
+! next: ...
+
+$ sed 's/"stack"/"stock"/' fitted.json > wrong.json; orrery validate made_up.json --parameters wrong.json
+! error: wrong.json:/values/...: name: ...is no free parameter of a stock
+! ...
+? 3
 
 $ orrery validate made_up.json --leave-out rows
 ! error: --leave-out: 'rows' cannot be left out
