@@ -46,7 +46,7 @@ TEST(Devices, EveryNumberHasASource) {
     const Json* source = json.find("source");
     ASSERT_NE(source, nullptr) << name;
     if (source->is_string()) continue;  // one for all
-    std::set<std::string> covered = {"name", "aliases", "fabric", "source"};
+    std::set<std::string> covered = {"name", "family", "aliases", "fabric", "source"};
     for (const auto& [keys, text] : source->members()) {
       for (const std::string& key : split(keys)) {
         EXPECT_NE(json.find(key), nullptr)
