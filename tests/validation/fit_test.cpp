@@ -1,0 +1,119 @@
+// Fits: parameters of a made-up machine are found again from its steps, and predict jobs that were
+// not fitted; what is held out is not seen.
+#include "validation/fit.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/outline/jobs.h"
+
+namespace orrery::validation {
+namespace {
+
+const Predictor kPredict = simulator::predict;
+
+// Jobs that differ in what they rest on: products, attention, passes, links, the host, the step.
+std::vector<Job> jobs() {
+  std::vector<Job> out;
+  for (const std::int64_t tp : {1, 2, 8}) {
+    for (const std::int64_t sequence : {512, 2048, 16384}) {
+      for (const std::int64_t batch : {64, 256}) {
+        Job job = dense_job(16, 6);
+        job.cluster.device.family = "made_up";
+        job.stack.name = "made_up-1";
+        job.stack.family = "made_up";
+        job.layout.tp = tp;
+        job.layout.dp = job.layout.fsdp_d = 16 / tp;
+        job.sequence_parallel = tp > 1;
+        job.sequence_tokens = sequence;
+        job.global_sequences = batch;
+        out.push_back(job);
+      }
+    }
+  }
+  return out;
+}
+
+simulator::ParameterValue value(simulator::Owner owner, const char* of, const char* name,
+                                double number) {
+  return {owner, of, name, number, 0};
+}
+
+const std::vector<simulator::ParameterValue> kMachine = {
+    value(simulator::Owner::kDevice, "made_up", "product", 0.55),
+    value(simulator::Owner::kDevice, "made_up", "memory", 0.7),
+    value(simulator::Owner::kLink, "near", "attainable", 0.6),
+    value(simulator::Owner::kStack, "made_up", "step_s", 0.05),
+    value(simulator::Owner::kStack, "made_up", "attention_factor", 1.4)};
+
+std::vector<FitRow> rows_of(const std::vector<Job>& all, std::size_t first, const char* source) {
+  std::vector<FitRow> out;
+  for (std::size_t i = first; i < all.size(); i += 2) {
+    out.push_back({all[i], with(kMachine, kPredict)(all[i]).step.value(), source});
+  }
+  return out;
+}
+
+double worst_error(const std::vector<FitRow>& rows,
+                   const std::vector<simulator::ParameterValue>& values) {
+  double worst = 0;
+  for (const FitRow& r : rows) {
+    const double predicted = with(values, kPredict)(r.job).step.value();
+    worst = std::max(worst, std::abs(std::log(predicted / r.measured_s)));
+  }
+  return worst;
+}
+
+TEST(Fit, PredictsJobsThatWereNotFitted) {
+  const std::vector<Job> all = jobs();
+  const std::vector<FitRow> fitted = rows_of(all, 0, "seen"), others = rows_of(all, 1, "unseen");
+  ASSERT_GT(worst_error(others, {}), 0.15);
+  const FitResult result = fit(fitted, kPredict);
+  EXPECT_LT(result.after, result.before / 5);
+  EXPECT_LT(worst_error(others, result.values), worst_error(others, {}) / 3);
+}
+
+TEST(Fit, StaysWithinPhysicalRanges) {
+  std::vector<FitRow> rows = rows_of(jobs(), 0, "absurd");
+  for (FitRow& r : rows) r.measured_s /= 1000;
+  for (const simulator::ParameterValue& v : fit(rows, kPredict).values) {
+    const auto& registry = simulator::free_parameters();
+    const auto p = std::find_if(registry.begin(), registry.end(), [&](const auto& f) {
+      return f.owner == v.owner && f.name == v.name;
+    });
+    ASSERT_NE(p, registry.end()) << v.name;
+    EXPECT_GE(v.value, p->min) << v.name;
+    EXPECT_LE(v.value, p->max) << v.name;
+  }
+}
+
+TEST(Fit, NamesOfJobsChangeNothing) {
+  std::vector<FitRow> rows = rows_of(jobs(), 0, "seen");
+  const FitResult before = fit(rows, kPredict);
+  for (FitRow& r : rows) r.job.model.name = r.job.cluster.name = r.source = "another";
+  const FitResult after = fit(rows, kPredict);
+  ASSERT_EQ(before.values.size(), after.values.size());
+  for (std::size_t i = 0; i < before.values.size(); ++i) {
+    EXPECT_EQ(before.values[i].value, after.values[i].value) << before.values[i].name;
+  }
+}
+
+TEST(Fit, ParametersReadBack) {
+  simulator::ParameterSet set;
+  set.values = kMachine;
+  set.without_source = {{"worst regret", 0.25}};
+  const auto read = simulator::parse_parameters(simulator::to_json(set).dump(), "set.json");
+  ASSERT_TRUE(read.ok()) << read.error().text();
+  ASSERT_EQ(read.value().values.size(), kMachine.size());
+  EXPECT_EQ(read.value().values[3].value, 0.05);
+  EXPECT_EQ(read.value().without_source, set.without_source);
+  const auto wrong = simulator::parse_parameters(
+      R"({"values": [{"owner": "device", "of": "hopper", "name": "product", "value": 7}]})", "x");
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_NE(wrong.error().text().find("/values/0"), std::string::npos) << wrong.error().text();
+}
+
+}  // namespace
+}  // namespace orrery::validation
