@@ -90,7 +90,7 @@ std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward) 
         back.flops *= 2.5;  // scores again, and four products
         back.bytes *= 2;
         back.saves = 0;
-        back.name = "core_backward";
+        back.backward = true;
         out.push_back(back);
         break;
       }

@@ -51,6 +51,7 @@ struct Task {
   Axis axis = Axis::kTensor;
   bool beside = false;  // a collective that runs beside the products next to it
   bool backward_only = false;
+  bool backward = false;  // of attention: prices differ
   double saves = 0;  // bytes kept for backward
 };
 

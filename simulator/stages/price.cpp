@@ -119,11 +119,10 @@ double Price::product(const Task& t) const {
 
 double Price::attention(const Task& t) const {
   const DeviceProfile& d = job_.cluster.device;
-  const bool backward = t.name == std::string_view("core_backward");
-  const double reached = backward ? d.attainable.attention_backward : d.attainable.attention;
+  const double reached = t.backward ? d.attainable.attention_backward : d.attainable.attention;
   // Blocks of 128 queries and a head are spread over the processors; a head has few keys to hide
   // its beginning behind where sequences are short.
-  const double keys = t.flops / (4 * t.m * t.n * t.k) * (backward ? 0.4 : 1);
+  const double keys = t.flops / (4 * t.m * t.n * t.k) * (t.backward ? 0.4 : 1);
   const double filled_keys = keys / (keys + 128);
   return t.flops / (d.peak_bf16.value() * reached * filled_keys) * job_.stack.attention_factor;
 }
