@@ -85,7 +85,6 @@ void add_unit(Chunk& c, const Unit& u) {
   c.backward += u.backward;
   c.dense += u.piece.parameters.dense;
   c.expert += u.piece.parameters.expert;
-  c.replicated += u.piece.parameters.replicated;
   c.saves += u.piece.outline.saves;
   c.worst = std::max(c.worst, u.piece.outline.worst);
   c.largest_unit = std::max(c.largest_unit, u.piece.parameters.dense + u.piece.parameters.expert);
@@ -199,7 +198,6 @@ std::vector<Chunk> make_chunks(const Job& job, const Price& price) {
     c.last = s + 1 == stages;
     if (c.first) own.push_back(&embedding);
     for (std::int64_t i = 0; i < counts[static_cast<std::size_t>(s)]; ++i, ++layer) {
-      c.layers.push_back(layer);
       own.push_back(&unit_of(layer, i));
     }
     if (c.last) {

@@ -20,11 +20,9 @@ struct Spent {
 
 // One chunk of layers on one rank.
 struct Chunk {
-  std::vector<std::int64_t> layers;
   bool first = false, last = false;  // of all: has the embedding, the head
   Spent forward, backward;
   double dense = 0, expert = 0;  // parameters on one rank
-  double replicated = 0;         // of `dense`: those that every tensor rank has
   double saves = 0, worst = 0;   // bytes of a micro-batch, see outline::Outline
   double largest_unit = 0;       // parameters of the largest layer or end
 };

@@ -12,10 +12,10 @@ namespace orrery::simulator {
 
 // Where the time of the slowest stage goes, seconds of a step.
 struct StepParts {
-  double compute = 0;  // products, attention and passes
-  double host = 0;     // the host is behind
-  double tensor = 0, context = 0, expert = 0, stages = 0, data = 0;  // exposed, by axis
-  double bubble = 0;                                                 // waits of the pipeline
+  double compute = 0;                                    // products, attention and passes
+  double host = 0;                                       // the host is behind
+  double tensor = 0, context = 0, expert = 0, data = 0;  // exposed, by axis
+  double bubble = 0;  // waits of the pipeline, sends between its stages among them
   double optimizer = 0;
   double fixed = 0;  // Stack::step_s
   double straggle = 0;
