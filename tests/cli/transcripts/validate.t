@@ -69,16 +69,17 @@ $ orrery validate made_up.json --parameters none | grep parameters
 ! next: ...
 
 $ orrery validate made_up.json --fit fitted.json > out.txt; grep -c '"owner"' fitted.json
-> 2...
+> 1...
 ! wrote fitted.json
 ! next: ...
 
 $ orrery validate made_up.json --parameters fitted.json | grep parameters
->   parameters       2... fitted values
+>   parameters       1... fitted values
 ! next: ...
 
 $ sed 's/"stack"/"stock"/' fitted.json > wrong.json; orrery validate made_up.json --parameters wrong.json
-! error: wrong.json:/values/...: name: ...is no free parameter of a stock
+! error: wrong.json:/values/.../name: 'host_per_kernel_s' is no free parameter of a stock
+!   hint: orrery list parameters
 ! ...
 ? 3
 
@@ -105,7 +106,8 @@ $ orrery validate absent.json
 
 $ orrery list parameters
 > ...
-> exposed_share      of a stack: of what is overlapped, the part that is not hidden; 0 to 1, prior 0.1
+> exposed_share       of a stack: of what is overlapped, the part that is not hidden; 0 to 1, prior
+>                     0.1
 > ...
 
 $ orrery list stacks
