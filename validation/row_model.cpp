@@ -59,6 +59,7 @@ void set_experts(const ModelFacts& facts, Model& m, RowJob& out) {
 void set_plain_family(const ModelFacts& facts, const Stack& stack, Model& m, RowJob& out) {
   m.gated = false;
   m.norm = NormKind::kLayer;
+  m.norm_bias = true;
   const bool later = mentions(facts.notes, "squared ReLU");
   if (!later) {
     m.qkv_bias = m.linear_bias = true;

@@ -18,16 +18,21 @@ double attended(const Job& job, std::int64_t layer) {
 }
 
 struct Heads {
-  double q = 0, kv = 0;            // of this rank
+  double q = 0, kv = 0;            // whose core this rank computes
+  double made_q = 0, made_kv = 0;  // that it projects its rows to: its tensor rank's
   double qk_cols = 0, v_cols = 0;  // of a head
 };
 
 Heads heads_of(const Job& job) {
   const Model& m = job.model;
-  const auto tp = static_cast<double>(job.layout.tp * job.layout.sp);
+  const auto tp = static_cast<double>(job.layout.tp), sp = static_cast<double>(job.layout.sp);
+  const auto q = static_cast<double>(m.heads), kv = static_cast<double>(m.kv_heads);
   Heads h;
-  h.q = static_cast<double>(m.heads) / tp;
-  h.kv = m.is_latent() ? h.q : std::max(1.0, static_cast<double>(m.kv_heads) / tp);
+  h.q = q / (tp * sp);
+  h.made_q = q / tp;
+  // Fewer heads of keys than ranks are repeated.
+  h.kv = m.is_latent() ? h.q : std::max(1.0, kv / (tp * sp));
+  h.made_kv = m.is_latent() ? h.made_q : std::max(1.0, kv / tp);
   h.qk_cols =
       static_cast<double>(m.is_latent() ? m.latent.nope_dim + m.latent.rope_dim : m.head_dim);
   h.v_cols = static_cast<double>(m.is_latent() ? m.latent.v_dim : m.head_dim);
@@ -50,29 +55,27 @@ void latent_projections(const Job& job, Builder& b, const Heads& h, Parameters& 
     p.replicated += hidden * q_rank + q_rank;
     b.pass("latent_norm", PassKind::kNorm, rows * q_rank, rows * q_rank, rows * q_rank);
     b.in(Module::kLatentUp);
-    b.product("q_up", rows, h.q * h.qk_cols, q_rank);
-    p.dense += q_rank * h.q * h.qk_cols;
+    b.product("q_up", rows, h.made_q * h.qk_cols, q_rank);
+    p.dense += q_rank * h.made_q * h.qk_cols;
   } else {
-    b.product("q_proj", rows, h.q * h.qk_cols, hidden);
+    b.product("q_proj", rows, h.made_q * h.qk_cols, hidden);
     b.product("kv_down", rows, kv_down, hidden, false);
-    p.dense += hidden * h.q * h.qk_cols;
+    p.dense += hidden * h.made_q * h.qk_cols;
   }
   b.in(Module::kLatentUp);
   b.pass("kv_norm", PassKind::kNorm, rows * kv_rank, rows * kv_rank, rows * kv_rank);
-  b.product("kv_up", rows, h.q * (nope + h.v_cols), kv_rank);
-  p.dense += hidden * kv_down + kv_rank + kv_rank * h.q * (nope + h.v_cols);
+  b.product("kv_up", rows, h.made_kv * (nope + h.v_cols), kv_rank);
+  p.dense += hidden * kv_down + kv_rank + kv_rank * h.made_kv * (nope + h.v_cols);
   p.replicated += hidden * kv_down + kv_rank;
   // Turns the rope columns and joins them with the others.
-  const double heads = rows * h.q * h.qk_cols;
+  const double heads = rows * h.made_q * h.qk_cols;
   b.pass("rope", PassKind::kRope, 2 * heads, 2 * heads);
 }
 
 void plain_projections(const Job& job, Builder& b, const Heads& h, Parameters& p) {
   const Model& m = job.model;
   const double rows = rows_of(job), hidden = static_cast<double>(m.hidden);
-  // Of Ulysses' ranks each projects its rows to all heads of its tensor rank.
-  const auto sp = static_cast<double>(job.layout.sp);
-  const double q = h.q * sp * h.qk_cols, kv = h.kv * sp * h.qk_cols;
+  const double q = h.made_q * h.qk_cols, kv = h.made_kv * h.qk_cols;
   b.in(Module::kProjections);
   b.product("qkv", rows, q + 2 * kv, hidden);
   p.dense += hidden * (q + 2 * kv) + (m.qkv_bias ? q + 2 * kv : 0);
@@ -89,7 +92,8 @@ void plain_projections(const Job& job, Builder& b, const Heads& h, Parameters& p
 // Scores in memory: two batched products and passes over [heads, queries, keys].
 void unfused_core(const Job& job, Builder& b, const Heads& h) {
   const double s = static_cast<double>(job.sequence_tokens);
-  const auto sequences = static_cast<double>(job.layout.micro_batch);
+  const auto sequences =
+      static_cast<double>(job.layout.micro_batch) / static_cast<double>(job.layout.cp);
   const double scores = sequences * h.q * s * s;
   Task& qk = b.product("scores", sequences * s, s, h.qk_cols, true, false);
   qk.kind = TaskKind::kGrouped;
@@ -135,24 +139,25 @@ void core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {
   b.in(Module::kCoreAttention);
   const double kv = rows * h.kv * (h.qk_cols + h.v_cols);
   const double exchanged = rows * (h.q * h.qk_cols) + kv;
-  const bool heads_move = l.sp > 1 || (l.cp > 1 && job.context == ContextExchange::kAllToAll);
+  const bool heads_move = l.cp > 1 && job.context == ContextExchange::kAllToAll;
   const auto cp = static_cast<double>(l.cp), sp = static_cast<double>(l.sp);
-  if (heads_move) {
-    b.collective("heads_in", CollectiveKind::kAllToAll, Axis::kContext, exchanged * sp);
-  } else if (l.cp > 1) {
+  const auto exchange = [&](const char* name, double elements) {
+    const auto kind = CollectiveKind::kAllToAll;
+    if (l.sp > 1) b.collective(name, kind, Axis::kSequence, elements * sp);
+    if (heads_move) b.collective(name, kind, Axis::kContext, elements * sp);
+  };
+  exchange("heads_in", exchanged);
+  if (l.cp > 1 && !heads_move) {
     const bool ring = job.context == ContextExchange::kRing;
     b.collective("keys", ring ? CollectiveKind::kRing : CollectiveKind::kAllGather, Axis::kContext,
-                 kv * cp, ring);
+                 kv * sp * cp, ring);
   }
   if (job.stack.attention == AttentionKernel::kFlash) {
     flash_core(job, layer, b, h);
   } else {
     unfused_core(job, b, h);
   }
-  if (heads_move) {
-    b.collective("heads_out", CollectiveKind::kAllToAll, Axis::kContext,
-                 rows * h.q * h.v_cols * sp);
-  }
+  exchange("heads_out", rows * h.q * h.v_cols);
 }
 
 }  // namespace
@@ -169,13 +174,14 @@ void attention(const Job& job, std::int64_t layer, Builder& b, Parameters& p) {
   }
   core(job, layer, b, h);
   b.in(Module::kOutput);
-  const double out = h.q * static_cast<double>(job.layout.sp) * h.v_cols;
+  const double out = h.made_q * h.v_cols;
   const auto hidden = static_cast<double>(m.hidden);
   // Flash keeps its own output: the same rows.
   const bool kept = job.stack.attention == AttentionKernel::kFlash;
   b.product("output", rows_of(job), hidden, out, !kept);
-  p.dense += hidden * out + (m.linear_bias ? hidden : 0) +
-             (m.attention_sinks ? h.q * static_cast<double>(job.layout.sp) : 0);
+  const double bias = m.linear_bias || m.output_bias ? hidden : 0;
+  p.dense += hidden * out + bias + (m.attention_sinks ? h.made_q : 0);
+  p.replicated += bias;
   leave(job, b, "sum_rows");
   const double residual = residual_rows(job) * hidden;
   b.pass("residual", PassKind::kStream, 2 * residual, residual);

@@ -23,6 +23,7 @@ void mlp_products(const Job& job, Builder& b, double rows, double ffn, Parameter
   b.pass("activation", PassKind::kActivation, rows * in, rows * ffn, rows * in);
   b.product("down", rows, hidden, ffn);
   p.dense += hidden * (in + ffn) + (m.linear_bias ? in + hidden : 0);
+  p.replicated += m.linear_bias ? hidden : 0;
 }
 
 void routed(const Job& job, Builder& b, Parameters& p) {
@@ -41,8 +42,9 @@ void routed(const Job& job, Builder& b, Parameters& p) {
   Task& choose = b.pass("choose", PassKind::kRouting, own * static_cast<double>(m.experts) * 2,
                         own * static_cast<double>(m.experts));
   choose.kernels = 8;
-  p.dense += hidden * static_cast<double>(m.experts);
-  p.replicated += hidden * static_cast<double>(m.experts);
+  const double router = (hidden + (m.linear_bias ? 1 : 0)) * static_cast<double>(m.experts);
+  p.dense += router;
+  p.replicated += router;
   b.in(Module::kDispatch);
   b.pass("permute", PassKind::kRows, chosen * hidden, chosen * hidden).kernels = 4;
   const bool all = job.dispatcher == Dispatcher::kAllGather;
@@ -70,6 +72,7 @@ void routed(const Job& job, Builder& b, Parameters& p) {
   b.in(Module::kExperts);
   b.grouped("experts_down", arrived, hidden, ffn, local);
   p.expert += local * (hidden * (in + ffn) + (m.linear_bias ? in + hidden : 0));
+  p.expert_replicated += m.linear_bias ? local * hidden : 0;
   b.in(Module::kDispatch);
   if (l.ep > 1) b.pass("unsort", PassKind::kRows, arrived * hidden, arrived * hidden).kernels = 2;
   move("combine", false);

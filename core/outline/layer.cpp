@@ -161,7 +161,7 @@ void norm(const Job& job, Builder& b, const char* name, Parameters& p) {
   const auto hidden = static_cast<double>(job.model.hidden);
   const double elements = residual_rows(job) * hidden;
   b.pass(name, PassKind::kNorm, elements, elements, elements);
-  const double weights = job.model.norm == NormKind::kLayer ? 2 * hidden : hidden;
+  const double weights = job.model.norm_bias ? 2 * hidden : hidden;
   p.dense += weights;
   p.replicated += weights;
 }
@@ -192,8 +192,11 @@ Piece embedding(const Job& job) {
   const double table = static_cast<double>(m.vocab) / static_cast<double>(job.layout.tp);
   piece.parameters.dense = table * static_cast<double>(m.hidden);
   if (m.positions == Positions::kLearned) {
-    piece.parameters.dense += static_cast<double>(m.max_positions * m.hidden);
+    const auto positions = static_cast<double>(m.max_positions * m.hidden);
+    piece.parameters.dense += positions;
+    piece.parameters.replicated += positions;
   }
+  if (m.embedding_norm) norm(job, b, "embedding_norm", piece.parameters);
   piece.outline = std::move(b.outline);
   finish(job, piece.outline, false, 0);
   return piece;

@@ -30,9 +30,10 @@ enum class Axis : std::uint8_t {
   kExpertTensor,
   kStage,
   kData,
-  kExpertData
+  kExpertData,
+  kSequence  // Ulysses' ranks, inside a context rank
 };
-inline constexpr int kNumAxes = 7;
+inline constexpr int kNumAxes = 8;
 
 struct Task {
   TaskKind kind = TaskKind::kPass;
@@ -52,7 +53,7 @@ struct Task {
   bool beside = false;  // a collective that runs beside the products next to it
   bool backward_only = false;
   bool backward = false;  // of attention: prices differ
-  double saves = 0;  // bytes kept for backward
+  double saves = 0;       // bytes kept for backward
 };
 
 // A layer's (or an end's) tasks. Backward does not hold what is run again: `again` does, the parts
@@ -68,6 +69,7 @@ struct Parameters {
   double dense = 0, expert = 0;
   // Of `dense`, those that every tensor rank has whole (norms, routers, latent projections).
   double replicated = 0;
+  double expert_replicated = 0;  // of `expert`, those of every rank of the expert tensor axis
 };
 
 struct Piece {

@@ -69,7 +69,11 @@ Span Price::span(Axis axis) const {
       ranks = tp;
       break;
     case Axis::kContext:
-      ranks = cp;
+      ranks = static_cast<double>(l.cp);
+      stride = tp * static_cast<double>(l.sp);
+      break;
+    case Axis::kSequence:
+      ranks = static_cast<double>(l.sp);
       stride = tp;
       break;
     case Axis::kData:

@@ -137,7 +137,7 @@ StepParts parts_of(const Stage& stage, double bubble, double micro_batches) {
   p.compute = micro_batches * stage.spent.compute;
   p.host = micro_batches * stage.spent.host;
   p.tensor = exposed(Axis::kTensor);
-  p.context = exposed(Axis::kContext);
+  p.context = exposed(Axis::kContext) + exposed(Axis::kSequence);
   p.expert = exposed(Axis::kExpert) + exposed(Axis::kExpertTensor);
   p.data = exposed(Axis::kData) + exposed(Axis::kExpertData) + stage.reduce + stage.gather;
   p.optimizer = stage.update;
