@@ -55,7 +55,7 @@ const char* name_of(Sharding sharding) {
 }
 
 const char* name_of(PipelineSchedule schedule) {
-  return pick({"gpipe", "1f1b", "interleaved"}, schedule);
+  return pick({"gpipe", "1f1b", "interleaved", "zero_bubble", "overlapped"}, schedule);
 }
 
 const char* name_of(ContextExchange exchange) {
@@ -93,8 +93,10 @@ std::vector<Violation> violations(const Job& job) {
   rules.check(l.pp * job.virtual_stages <= m.layers, "layers_divide",
               std::to_string(l.pp * job.virtual_stages) + " stages for " +
                   std::to_string(m.layers) + " layers");
-  rules.check(job.virtual_stages == 1 || job.schedule == PipelineSchedule::kInterleaved, "schedule",
-              "several virtual stages take the interleaved schedule");
+  const bool chunks = job.schedule == PipelineSchedule::kInterleaved ||
+                      job.schedule == PipelineSchedule::kOverlapped;
+  rules.check(job.virtual_stages == 1 || chunks, "schedule",
+              "several virtual stages take the interleaved or the overlapped schedule");
   rules.check(
       job.virtual_stages == 1 || job.micro_batches() <= l.pp || job.micro_batches() % l.pp == 0,
       "schedule",

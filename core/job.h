@@ -22,7 +22,16 @@ const char* name_of(Precision precision);
 enum class Sharding : std::uint8_t { kNone, kOptimizer, kGradients, kParameters };
 const char* name_of(Sharding sharding);
 
-enum class PipelineSchedule : std::uint8_t { kGpipe, kOneForwardOneBackward, kInterleaved };
+// Orders of simulator/stages/pipeline.h. kOverlapped: interleaved, one micro-batch's forward beside
+// another's backward, so that exchanges of experts hide behind the other's compute.
+enum class PipelineSchedule : std::uint8_t {
+  kGpipe,
+  kOneForwardOneBackward,
+  kInterleaved,
+  kZeroBubble,
+  kOverlapped
+};
+inline constexpr int kNumSchedules = 5;
 const char* name_of(PipelineSchedule schedule);
 
 // How the ranks of a context group see each other's keys: in a ring, by exchanging heads, by
@@ -68,7 +77,7 @@ struct Job {
   // dp x cp x tp x pp ranks (sp of Ulysses beside cp). Of the data axis (dp x cp), fsdp_d share
   // what `sharding` splits and replicate_d hold the same.
   Layout layout;
-  std::int64_t virtual_stages = 1;  // of each rank, with kInterleaved
+  std::int64_t virtual_stages = 1;  // of each rank, with kInterleaved and kOverlapped
   PipelineSchedule schedule = PipelineSchedule::kOneForwardOneBackward;
   bool sequence_parallel = false;  // norms and sums between products are split over tp too
   Sharding sharding = Sharding::kOptimizer;

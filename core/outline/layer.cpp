@@ -35,6 +35,7 @@ void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   if (t.kind == TaskKind::kGrouped && !activations) {
     weight.m = t.n * t.groups;
   }
+  weight.of_weights = !activations;
   // Sums of several micro-batches: read and written, in fp32 where the stack keeps them so.
   if (!activations) {
     const double groups = t.kind == TaskKind::kGrouped ? t.groups : 1;

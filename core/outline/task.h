@@ -52,8 +52,9 @@ struct Task {
   Axis axis = Axis::kTensor;
   bool beside = false;  // a collective that runs beside the products next to it
   bool backward_only = false;
-  bool backward = false;  // of attention: prices differ
-  double saves = 0;       // bytes kept for backward
+  bool backward = false;    // of attention: prices differ
+  bool of_weights = false;  // in backward, a weight's gradient: no layer below waits for it
+  double saves = 0;         // bytes kept for backward
 };
 
 // A layer's (or an end's) tasks. Backward does not hold what is run again: `again` does, the parts

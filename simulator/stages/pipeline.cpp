@@ -1,7 +1,9 @@
-// Schedules of Huang 2018 (GPipe), Narayanan 2019 (1F1B) and 2021 (interleaved). See pipeline.h.
+// Schedules of Huang 2018 (GPipe), Narayanan 2019 (1F1B) and 2021 (interleaved), Qi 2023 (zero
+// bubble). See pipeline.h.
 #include "simulator/stages/pipeline.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/check.h"
 
@@ -19,7 +21,8 @@ struct Order {
     const std::int32_t width = std::min(stages, micro_batches - first);
     const std::int32_t inside = k - group * group_cells;
     const std::int32_t chunk = inside / width;
-    return {backward ? chunks - 1 - chunk : chunk, first + inside % width, backward};
+    return {backward ? chunks - 1 - chunk : chunk, first + inside % width,
+            backward ? CellKind::kBackward : CellKind::kForward};
   }
 };
 
@@ -31,7 +34,11 @@ std::int32_t warm_up(PipelineSchedule schedule, std::int32_t stage, std::int32_t
     case PipelineSchedule::kGpipe:
       return all;
     case PipelineSchedule::kOneForwardOneBackward:
+    case PipelineSchedule::kZeroBubble:
       return std::min(all, stages - stage - 1);
+    case PipelineSchedule::kOverlapped:
+      return std::min(
+          all, 1 + warm_up(PipelineSchedule::kInterleaved, stage, stages, chunks, micro_batches));
     case PipelineSchedule::kInterleaved:
       if (chunks == 1) return std::min(all, stages - stage - 1);
       // As many again as all later chunks need; one group alone has no steady part.
@@ -41,17 +48,46 @@ std::int32_t warm_up(PipelineSchedule schedule, std::int32_t stage, std::int32_t
   CHECK(false, "a schedule of no kind");
 }
 
+bool takes_chunks(PipelineSchedule schedule) {
+  return schedule == PipelineSchedule::kInterleaved || schedule == PipelineSchedule::kOverlapped;
+}
+
+// Backward in two cells: the gradients of weights come `late` micro-batches behind those of inputs.
+std::vector<Cell> part_backward(const std::vector<Cell>& cells, std::int32_t late) {
+  std::vector<Cell> out, waiting;
+  std::size_t done = 0;
+  for (Cell cell : cells) {
+    if (!cell.backward()) {
+      out.push_back(cell);
+      continue;
+    }
+    cell.kind = CellKind::kInputGradient;
+    out.push_back(cell);
+    cell.kind = CellKind::kWeightGradient;
+    waiting.push_back(cell);
+    if (waiting.size() > done + static_cast<std::size_t>(late)) out.push_back(waiting[done++]);
+  }
+  out.insert(out.end(), waiting.begin() + static_cast<std::ptrdiff_t>(done), waiting.end());
+  return out;
+}
+
 }  // namespace
+
+const char* name_of(CellKind kind) {
+  constexpr std::array<const char*, 4> names = {"forward", "backward", "input gradient",
+                                                "weight gradient"};
+  return names[static_cast<std::size_t>(kind)];
+}
 
 std::vector<Cell> cells_of(PipelineSchedule schedule, std::int32_t stage, std::int32_t stages,
                            std::int32_t chunks, std::int32_t micro_batches) {
   CHECK(stages > 0 && stage >= 0 && stage < stages && chunks > 0 && micro_batches > 0,
         "a schedule of nothing");
-  CHECK(schedule != PipelineSchedule::kInterleaved || chunks == 1 || micro_batches <= stages ||
+  CHECK(!takes_chunks(schedule) || chunks == 1 || micro_batches <= stages ||
             micro_batches % stages == 0,
         "an interleaved schedule with a part of a group");
-  const Order order{schedule == PipelineSchedule::kInterleaved ? stages : micro_batches, chunks,
-                    micro_batches};
+  const bool overlapped = schedule == PipelineSchedule::kOverlapped;
+  const Order order{takes_chunks(schedule) ? stages : micro_batches, chunks, micro_batches};
   const std::int32_t all = chunks * micro_batches;
   const std::int32_t warm = warm_up(schedule, stage, stages, chunks, micro_batches);
   std::vector<Cell> cells;
@@ -59,10 +95,11 @@ std::vector<Cell> cells_of(PipelineSchedule schedule, std::int32_t stage, std::i
   for (std::int32_t k = 0; k < warm; ++k) cells.push_back(order.at(k, false));
   for (std::int32_t k = warm; k < all; ++k) {
     cells.push_back(order.at(k, false));
+    cells.back().with_next = overlapped;
     cells.push_back(order.at(k - warm, true));
   }
   for (std::int32_t k = all - warm; k < all; ++k) cells.push_back(order.at(k, true));
-  return cells;
+  return schedule == PipelineSchedule::kZeroBubble ? part_backward(cells, stage) : cells;
 }
 
 Pipeline::Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t chunks,
@@ -81,6 +118,24 @@ Pipeline::Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t 
     if (backward && stage < 0) return free_out;
     return ((backward ? cells_ : 0) + stage) * micro_batches + mb;
   };
+  const auto step_of = [&](const Cell& c, std::int32_t rank) {
+    const std::int32_t stage = c.chunk * stages + rank;  // of all virtual ones
+    const bool turns = !c.backward() && stage + 1 == cells_;
+    Step step;
+    step.rank = rank;
+    step.with_next = c.with_next;
+    step.cell = static_cast<std::int32_t>(c.kind) * cells_ + rank * chunks + c.chunk;
+    if (c.kind == CellKind::kWeightGradient) {  // behind its rank's own gradient of the input
+      step.in = free_in;
+      step.out = free_out;
+      return step;
+    }
+    step.in = slot(c.backward(), stage, c.micro_batch);
+    step.out = turns ? slot(true, stage, c.micro_batch)
+                     : slot(c.backward(), stage + (c.backward() ? -1 : 1), c.micro_batch);
+    step.sends = stages > 1 && !turns && step.out != free_out;
+    return step;
+  };
   std::vector<bool> there(static_cast<std::size_t>(slots_), false);
   there[static_cast<std::size_t>(free_in)] = true;
   std::vector<std::size_t> next(static_cast<std::size_t>(stages), 0);
@@ -88,20 +143,20 @@ Pipeline::Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t 
     std::size_t& at = next[static_cast<std::size_t>(rank)];
     const std::vector<Cell>& own = cells[static_cast<std::size_t>(rank)];
     const std::size_t before = at;
-    for (; at < own.size(); ++at) {
-      const Cell& c = own[at];
-      const std::int32_t stage = c.chunk * stages + rank;  // of all virtual ones
-      const bool turns = !c.backward && stage + 1 == cells_;
-      Step step;
-      step.rank = rank;
-      step.cell = (c.backward ? cells_ : 0) + rank * chunks + c.chunk;
-      step.in = slot(c.backward, stage, c.micro_batch);
-      step.out = turns ? slot(true, stage, c.micro_batch)
-                       : slot(c.backward, stage + (c.backward ? -1 : 1), c.micro_batch);
-      step.sends = stages > 1 && !turns && step.out != free_out;
-      if (!there[static_cast<std::size_t>(step.in)]) break;
-      there[static_cast<std::size_t>(step.out)] = true;
-      steps_.push_back(step);
+    while (at < own.size()) {
+      const std::size_t count = own[at].with_next ? 2 : 1;
+      std::array<Step, 2> steps;
+      bool ready = true;
+      for (std::size_t i = 0; i < count; ++i) {
+        steps[i] = step_of(own.at(at + i), rank);
+        ready = ready && there[static_cast<std::size_t>(steps[i].in)];
+      }
+      if (!ready) break;
+      for (std::size_t i = 0; i < count; ++i) {
+        there[static_cast<std::size_t>(steps[i].out)] = true;
+        steps_.push_back(steps[i]);
+      }
+      at += count;
     }
     return at > before;
   };
@@ -115,23 +170,64 @@ Pipeline::Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t 
   }
 }
 
-PipelineReplay Pipeline::replay(const CellTimes& times) const {
-  const auto cells = static_cast<std::size_t>(cells_);
+namespace {
+
+// By kind, one after the other.
+std::vector<double> durations_of(const CellTimes& times, std::size_t cells) {
   CHECK(times.forward.size() == cells && times.backward.size() == cells, "one time a cell");
+  CHECK(times.weight.empty() || times.weight.size() == cells, "one time of weights a cell");
   std::vector<double> duration = times.forward;
   duration.insert(duration.end(), times.backward.begin(), times.backward.end());
+  for (std::size_t i = 0; i < cells; ++i) {
+    duration.push_back(times.backward[i] - (times.weight.empty() ? 0 : times.weight[i]));
+  }
+  duration.insert(duration.end(), times.weight.begin(), times.weight.end());
+  duration.resize(4 * cells, 0);
+  return duration;
+}
+
+// What a forward cell and a backward cell beside each other take less than one after the other:
+// exchanges of each, as far as the other computes meanwhile.
+double hidden_of(const CellTimes& t, std::size_t forward, std::size_t backward) {
+  const double f = t.forward_hides.empty() ? 0 : t.forward_hides[forward];
+  const double b = t.backward_hides.empty() ? 0 : t.backward_hides[backward];
+  return std::min(f, t.backward[backward] - b) + std::min(b, t.forward[forward] - f);
+}
+
+}  // namespace
+
+PipelineReplay Pipeline::replay(const CellTimes& times) const {
+  const auto cells = static_cast<std::size_t>(cells_);
+  const std::vector<double> duration = durations_of(times, cells);
   std::vector<double> there(static_cast<std::size_t>(slots_), 0);
   PipelineReplay result;
   result.end.assign(static_cast<std::size_t>(stages_), 0);
   result.busy.assign(static_cast<std::size_t>(stages_), 0);
-  for (const Step& step : steps_) {
-    double& end = result.end[static_cast<std::size_t>(step.rank)];
-    const double time = duration[static_cast<std::size_t>(step.cell)];
-    const double done = std::max(end, there[static_cast<std::size_t>(step.in)]) + time;
+  result.hidden.assign(static_cast<std::size_t>(stages_), 0);
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    const auto rank = static_cast<std::size_t>(step.rank);
+    double& end = result.end[rank];
+    double time = duration[static_cast<std::size_t>(step.cell)];
+    double begin = std::max(end, there[static_cast<std::size_t>(step.in)]);
+    const Step* beside = step.with_next ? &steps_[++i] : nullptr;
+    if (beside != nullptr) {
+      const auto cell = static_cast<std::size_t>(beside->cell);
+      const double hidden = hidden_of(times, static_cast<std::size_t>(step.cell), cell - cells);
+      begin = std::max(begin, there[static_cast<std::size_t>(beside->in)]);
+      time += duration[cell] - hidden;
+      result.hidden[rank] += hidden;
+    }
+    const double done = begin + time;
     const double arrives = step.sends ? done + times.send : done;
     there[static_cast<std::size_t>(step.out)] = arrives;
     end = times.beside ? done : arrives;
-    result.busy[static_cast<std::size_t>(step.rank)] += time;
+    if (beside != nullptr) {
+      const double back = beside->sends ? done + times.send : done;
+      there[static_cast<std::size_t>(beside->out)] = back;
+      if (!times.beside) end = std::max(end, back);
+    }
+    result.busy[rank] += time;
   }
   return result;
 }
@@ -140,7 +236,8 @@ std::int32_t in_flight(PipelineSchedule schedule, std::int32_t stage, std::int32
                        std::int32_t chunks, std::int32_t micro_batches) {
   std::int32_t now = 0, most = 0;
   for (const Cell& cell : cells_of(schedule, stage, stages, chunks, micro_batches)) {
-    now += cell.backward ? -1 : 1;
+    // What was kept goes with the last part of backward.
+    if (cell.kind != CellKind::kInputGradient) now += cell.backward() ? -1 : 1;
     most = std::max(most, now);
   }
   return most;

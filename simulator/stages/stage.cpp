@@ -18,6 +18,7 @@ using outline::TaskKind;
 struct Unit {
   Piece piece;
   Spent forward, backward;
+  double weight = 0;
   double gather = 0, reduce = 0;
 };
 
@@ -38,6 +39,7 @@ Unit price_unit(const Job& job, const Price& price, Piece piece) {
   u.forward = spend(job, price, piece.outline.forward);
   u.backward = spend(job, price, piece.outline.backward);
   u.backward += spend(job, price, piece.outline.again);
+  for (const Task& t : piece.outline.backward) u.weight += t.of_weights ? price.seconds(t) : 0;
   if (job.sharding == Sharding::kParameters) {
     using outline::CollectiveKind;
     const double each = job.precision == Precision::kFp32 ? 4 : 2;
@@ -83,6 +85,7 @@ struct Lanes {
 void add_unit(Chunk& c, const Unit& u) {
   c.forward += u.forward;
   c.backward += u.backward;
+  c.weight += u.weight;
   c.dense += u.piece.parameters.dense;
   c.expert += u.piece.parameters.expert;
   c.saves += u.piece.outline.saves;

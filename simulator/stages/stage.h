@@ -22,6 +22,7 @@ struct Spent {
 struct Chunk {
   bool first = false, last = false;  // of all: has the embedding, the head
   Spent forward, backward;
+  double weight = 0;             // of backward, seconds for the gradients of weights
   double dense = 0, expert = 0;  // parameters on one rank
   double saves = 0, worst = 0;   // bytes of a micro-batch, see outline::Outline
   double largest_unit = 0;       // parameters of the largest layer or end

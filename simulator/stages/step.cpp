@@ -119,6 +119,11 @@ CellTimes cell_times(const Job& job, const Price& price, const std::vector<Chunk
   for (const Chunk& c : chunks) {
     times.forward.push_back(c.forward.total());
     times.backward.push_back(c.backward.total());
+    times.weight.push_back(c.weight);
+    // What the stack overlaps well enough to leave only its share in sight.
+    const double hides = 1 - job.stack.exposed_share;
+    times.forward_hides.push_back(hides * c.forward.exposed[index_of(Axis::kExpert)]);
+    times.backward_hides.push_back(hides * c.backward.exposed[index_of(Axis::kExpert)]);
   }
   const double rows = outline::rows_of(job) * static_cast<double>(job.model.hidden);
   const double width = job.precision == Precision::kFp32 ? 4 : 2;
@@ -165,6 +170,7 @@ JobPrediction predict(const Job& job) {
     if (end <= slowest) continue;
     slowest = end;
     out.parts = parts_of(stage, replay.end[r] - replay.busy[r], micro_batches);
+    out.parts.expert -= replay.hidden[r];
   }
   out.parts.fixed = job.stack.step_s;
   const double ranks = static_cast<double>(job.layout.dp * job.layout.cp * job.layout.pp);
