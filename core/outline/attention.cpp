@@ -17,12 +17,6 @@ double attended(const Job& job, std::int64_t layer) {
   return window - window * (window - 1) / (2 * s);
 }
 
-struct Heads {
-  double q = 0, kv = 0;            // whose core this rank computes
-  double made_q = 0, made_kv = 0;  // that it projects its rows to: its tensor rank's
-  double qk_cols = 0, v_cols = 0;  // of a head
-};
-
 Heads heads_of(const Job& job) {
   const Model& m = job.model;
   const auto tp = static_cast<double>(job.layout.tp), sp = static_cast<double>(job.layout.sp);
@@ -134,30 +128,14 @@ void flash_core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) 
 }
 
 void core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {
-  const Layout& l = job.layout;
-  const double rows = rows_of(job);
   b.in(Module::kCoreAttention);
-  const double kv = rows * h.kv * (h.qk_cols + h.v_cols);
-  const double exchanged = rows * (h.q * h.qk_cols) + kv;
-  const bool heads_move = l.cp > 1 && job.context == ContextExchange::kAllToAll;
-  const auto cp = static_cast<double>(l.cp), sp = static_cast<double>(l.sp);
-  const auto exchange = [&](const char* name, double elements) {
-    const auto kind = CollectiveKind::kAllToAll;
-    if (l.sp > 1) b.collective(name, kind, Axis::kSequence, elements * sp);
-    if (heads_move) b.collective(name, kind, Axis::kContext, elements * sp);
-  };
-  exchange("heads_in", exchanged);
-  if (l.cp > 1 && !heads_move) {
-    const bool ring = job.context == ContextExchange::kRing;
-    b.collective("keys", ring ? CollectiveKind::kRing : CollectiveKind::kAllGather, Axis::kContext,
-                 kv * sp * cp, ring);
-  }
+  share_keys(job, b, h);
   if (job.stack.attention == AttentionKernel::kFlash) {
     flash_core(job, layer, b, h);
   } else {
     unfused_core(job, b, h);
   }
-  exchange("heads_out", rows * h.q * h.v_cols);
+  return_heads(job, b, h);
 }
 
 }  // namespace

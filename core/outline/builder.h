@@ -98,7 +98,10 @@ class Builder {
 void attention(const Job& job, std::int64_t layer, Builder& b, Parameters& p);
 void dense_mlp(const Job& job, Builder& b, Parameters& p);
 void experts(const Job& job, Builder& b, Parameters& p);
+// Products of one MLP of `ffn` columns on this rank, over `rows`.
+void mlp_products(const Job& job, Builder& b, double rows, double ffn, Parameters& p);
 
+// tensor.cpp.
 // Rows of the residual stream on one rank: a tensor rank's part where sequences are parallel.
 double residual_rows(const Job& job);
 // Before products on all rows of the tensor group, and after products that are partial sums.
@@ -106,5 +109,21 @@ void enter(const Job& job, Builder& b, const char* name);
 void leave(const Job& job, Builder& b, const char* name);
 // Norm over the residual rows.
 void norm(const Job& job, Builder& b, const char* name, Parameters& p);
+
+// context.cpp.
+struct Heads {
+  double q = 0, kv = 0;            // whose core this rank computes
+  double made_q = 0, made_kv = 0;  // that it projects its rows to: its tensor rank's
+  double qk_cols = 0, v_cols = 0;  // of a head
+};
+// Before attention's core: queries' rows see the keys of the whole sequence; and after it.
+void share_keys(const Job& job, Builder& b, const Heads& h);
+void return_heads(const Job& job, Builder& b, const Heads& h);
+
+// backward.cpp.
+std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward);
+// recompute.cpp: fills what `forward` leaves open. `whole`: all of it is run again; `input`: bytes
+// that the layer's input takes.
+void finish(const Job& job, Outline& o, bool whole, double input);
 
 }  // namespace orrery::outline
