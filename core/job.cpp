@@ -1,6 +1,7 @@
 // Names of a job's words, and the rules that it keeps.
 #include "core/job.h"
 
+#include <numeric>
 #include <string>
 
 namespace orrery {
@@ -41,6 +42,28 @@ void check_positive(const Job& job, Rules& rules) {
                                                        {"global_sequences", job.global_sequences}};
   for (const auto& [name, value] : axes) {
     rules.check(value >= 1, "positive", std::string(name) + " is " + std::to_string(value));
+  }
+}
+
+void check_stages(const Job& job, Rules& rules) {
+  const std::vector<std::int64_t>& counts = job.stage_layers;
+  const std::int64_t stages = job.stages(), layers = job.model.layers;
+  if (counts.empty()) {
+    rules.check(stages <= layers, "layers_divide",
+                std::to_string(stages) + " stages for " + std::to_string(layers) + " layers");
+    return;
+  }
+  rules.check(static_cast<std::int64_t>(counts.size()) == stages, "stage_layers",
+              "layers of " + std::to_string(counts.size()) + " stages, there are " +
+                  std::to_string(stages));
+  const std::int64_t sum = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+  rules.check(
+      sum == layers, "stage_layers",
+      "stages have " + std::to_string(sum) + " layers, the model " + std::to_string(layers));
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const bool end = i == 0 || i + 1 == counts.size();
+    rules.check(counts[i] >= (end ? 0 : 1), "stage_layers",
+                "stage " + std::to_string(i) + " has " + std::to_string(counts[i]) + " layers");
   }
 }
 
@@ -90,9 +113,7 @@ std::vector<Violation> violations(const Job& job) {
   rules.check(l.tp * l.sp <= m.heads, "heads_divide",
               "tp x sp is " + std::to_string(l.tp * l.sp) + ", there are " +
                   std::to_string(m.heads) + " heads");
-  rules.check(l.pp * job.virtual_stages <= m.layers, "layers_divide",
-              std::to_string(l.pp * job.virtual_stages) + " stages for " +
-                  std::to_string(m.layers) + " layers");
+  check_stages(job, rules);
   const bool chunks = job.schedule == PipelineSchedule::kInterleaved ||
                       job.schedule == PipelineSchedule::kOverlapped;
   rules.check(job.virtual_stages == 1 || chunks, "schedule",

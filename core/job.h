@@ -79,6 +79,10 @@ struct Job {
   Layout layout;
   std::int64_t virtual_stages = 1;  // of each rank, with kInterleaved and kOverlapped
   PipelineSchedule schedule = PipelineSchedule::kOneForwardOneBackward;
+  // Layers of each virtual stage, from the embedding to the head; the first and the last may have
+  // none. Empty: dealt out evenly, what is left over to the stages in the middle.
+  std::vector<std::int64_t> stage_layers;
+  std::int64_t stages() const { return layout.pp * virtual_stages; }
   bool sequence_parallel = false;  // norms and sums between products are split over tp too
   Sharding sharding = Sharding::kOptimizer;
   bool keeps_gathered = false;  // kParameters: parameters stay gathered until backward
@@ -94,7 +98,7 @@ struct Job {
 };
 
 // Every rule that the job breaks; empty where it can be simulated. The rules: positive, world,
-// batch, heads_divide, layers_divide, schedule, experts_divide, context, sharding.
+// batch, heads_divide, layers_divide, stage_layers, schedule, experts_divide, context, sharding.
 std::vector<Violation> violations(const Job& job);
 
 }  // namespace orrery

@@ -144,10 +144,20 @@ void set_schedule(const PublishedRow& row, Job& job, RowJob& out) {
   if (!row.plan.vpp && job.layout.pp > 1) out.completed.push_back("vpp=1 (not stated)");
   if (job.layout.pp == 1) job.virtual_stages = 1;
   if (job.virtual_stages > 1) job.schedule = PipelineSchedule::kInterleaved;
+  set_stage_layers(row, job, out);
   const std::string words = extra_of(row.plan, "pp_schedule");
   if (mentions(words, "gpipe")) job.schedule = PipelineSchedule::kGpipe;
+  if (mentions(words, "zero") || mentions(words, "zb")) {
+    job.schedule = PipelineSchedule::kZeroBubble;
+  }
+  for (const char* key : {"a2a_overlap_1f1b", "recipe_fields.a2a_overlap"}) {
+    const bool expected = job.layout.pp == 1 || job.virtual_stages > 1;  // as Megatron-Core has it
+    if (expected && mentions(extra_of(row.plan, key), "true")) {
+      job.schedule = PipelineSchedule::kOverlapped;
+    }
+  }
   bool other = mentions(extra_of(row.plan, "framework"), "DualPipe");
-  for (const char* word : {"v-half", "v-min", "zero", "zb", "dualpipe"}) {
+  for (const char* word : {"v-half", "v-min", "zbv", "dualpipe"}) {
     other = other || mentions(words, word);
   }
   if (other) out.refused.push_back({"plan.extra.pp_schedule", "this schedule is not priced"});

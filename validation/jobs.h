@@ -36,6 +36,13 @@ Layout layout_of(const PublishedRow& row, const Model& model, const Stack& stack
 // Also global_sequences and whether parameters stay gathered.
 void set_sharding(const PublishedRow& row, Job& job, RowJob& out);
 
+// Layers by virtual stage, where the row says how they are dealt out. After virtual_stages is set.
+void set_stage_layers(const PublishedRow& row, Job& job, RowJob& out);
+
+// Layers by stage of a layout in Megatron-Core's words: E embedding, t a layer, m a further token,
+// L loss, a bar between stages, "*4" repeats what stands before. nullopt: of other letters.
+std::optional<std::vector<std::int64_t>> layers_of_layout(const std::string& layout);
+
 // A count that has to be there: refuses, and gives 1, where it is not.
 std::int64_t required(const Count& value, const char* field, RowJob& out);
 // A count that has a default.

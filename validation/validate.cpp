@@ -38,6 +38,9 @@ std::string layout_words(const Job& job) {
   const Layout& l = job.layout;
   std::string text = fmt::format("dp {} tp {} pp {}", l.dp, l.tp, l.pp);
   if (job.virtual_stages > 1) text += fmt::format(" vpp {}", job.virtual_stages);
+  if (!job.stage_layers.empty()) {
+    text += fmt::format(" layers {}", fmt::join(job.stage_layers, ","));
+  }
   if (l.cp > 1) text += fmt::format(" cp {}", l.cp);
   if (l.sp > 1) text += fmt::format(" sp {}", l.sp);
   if (job.model.is_moe()) text += fmt::format(" ep {} etp {}", l.ep, l.etp);

@@ -175,9 +175,10 @@ Spent spend(const Job& job, const Price& price, const std::vector<Task>& tasks) 
 
 std::vector<Chunk> make_chunks(const Job& job, const Price& price) {
   const Model& m = job.model;
-  const std::int64_t stages = job.layout.pp * job.virtual_stages;
+  const std::int64_t stages = job.stages();
   std::vector<Chunk> chunks(static_cast<std::size_t>(stages));
-  const std::vector<std::int64_t> counts = layers_of(m.layers, stages);
+  const std::vector<std::int64_t> counts =
+      job.stage_layers.empty() ? layers_of(m.layers, stages) : job.stage_layers;
   // Layers that do the same are priced once: by kind, window, and whether they are run again.
   std::map<std::tuple<bool, std::int64_t, bool>, Unit> units;
   const Unit embedding = price_unit(job, price, outline::embedding(job));

@@ -28,8 +28,8 @@ struct Chunk {
   double largest_unit = 0;       // parameters of the largest layer or end
 };
 
-// By [stage * virtual stages + chunk]. Layers are dealt out evenly; what is left over goes to the
-// stages in the middle, since the ends have the embedding and the head.
+// By [stage * virtual stages + chunk]. Layers as the job deals them out, else evenly; what is left
+// over goes to the stages in the middle, since the ends have the embedding and the head.
 std::vector<Chunk> make_chunks(const Job& job, const Price& price);
 
 // Sharded parameters are gathered in each pass of a micro-batch; between stages, where many

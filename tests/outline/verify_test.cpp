@@ -9,7 +9,7 @@
 #include <string>
 
 #include "tests/outline/jobs.h"
-#include "tests/outline/random_jobs.h"
+#include "tests/support/random_jobs.h"
 #include "tests/support/plans.h"
 
 namespace orrery::outline {

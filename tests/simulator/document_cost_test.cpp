@@ -84,8 +84,7 @@ TEST(DocumentCost, SimulationsCarryIt) {
   const Plan plan = small_moe_plan(4, 2, 2);
   const Program program = lower(plan);
   Options options;
-  EXPECT_EQ(simulate(plan, program, options).value().prediction.document_cost,
-            document_cost(plan));
+  EXPECT_EQ(simulate(plan, program, options).value().prediction.document_cost, document_cost(plan));
   options.document_cost = false;
   EXPECT_EQ(simulate(plan, program, options).value().prediction.document_cost, DocumentCost{});
 }

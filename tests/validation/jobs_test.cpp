@@ -101,6 +101,68 @@ TEST(Jobs, RefusesWithTheField) {
   EXPECT_EQ(with([](auto& r) { r.plan.extra["analytic"] = "true"; }), "measured");
 }
 
+TEST(Jobs, DealsLayersOutAsTheRowSays) {
+  PublishedRow row = made_up_row();  // 32 layers, 2 stages of 4 chunks
+  using Counts = std::vector<std::int64_t>;
+  EXPECT_EQ(job(row).stage_layers, Counts{});
+  row.plan.pp = 4;
+  row.plan.dp = 2;
+  row.plan.vpp = 1;
+  row.plan.extra["decoder_first_pipeline_num_layers"] = "5";
+  EXPECT_EQ(job(row).stage_layers, (Counts{5, 9, 9, 9}));
+  row.plan.extra["recipe_fields.num_layers_in_last_pipeline_stage"] = "7";
+  EXPECT_EQ(job(row).stage_layers, (Counts{5, 10, 10, 7}));
+  row.plan.vpp = 2;
+  EXPECT_EQ(refused_field(row), "plan.stage_layers") << "5 layers in 2 chunks";
+  row.plan.extra["decoder_first_pipeline_num_layers"] = "6";
+  row.plan.extra["recipe_fields.num_layers_in_last_pipeline_stage"] = "6";
+  EXPECT_EQ(job(row).stage_layers, (Counts{3, 5, 5, 3, 3, 5, 5, 3}));
+  row = made_up_row();
+  row.model.layers = 30;
+  row.plan.extra["account_for_embedding_in_pipeline_split"] = "true";
+  EXPECT_EQ(refused_field(row), "plan.stage_layers") << "31 on 2 stages";
+  row.plan.extra["account_for_loss_in_pipeline_split"] = "true";
+  EXPECT_EQ(job(row).stage_layers, (Counts{3, 4, 4, 4, 4, 4, 4, 3}));
+  row = made_up_row();
+  row.plan.pp = 4;
+  row.plan.dp = 2;
+  row.plan.vpp = 1;
+  row.model.layers = 33;
+  row.plan.extra["standalone_embedding_stage"] = "True";
+  EXPECT_EQ(job(row).stage_layers, (Counts{0, 11, 11, 11}));
+}
+
+TEST(Jobs, ReadsLayoutsOfStages) {
+  using Counts = std::vector<std::int64_t>;
+  EXPECT_EQ(layers_of_layout("Et|tt|tL"), (Counts{1, 2, 1}));
+  EXPECT_EQ(layers_of_layout("Ett|(t*3|)*2mL"), (Counts{2, 3, 3, 0}));
+  EXPECT_EQ(layers_of_layout("E|(tt|t|)*2L"), (Counts{0, 2, 1, 2, 1, 0}));
+  const Counts deep = layers_of_layout("Et*4|(t*4|)*14tmL").value();
+  EXPECT_EQ(deep.size(), 16U);
+  EXPECT_EQ(deep.back(), 1);
+  for (const char* text : {"Et|x|L", "Et*|L", "(tt|L", "Et*0|L"}) {
+    EXPECT_FALSE(layers_of_layout(text)) << text;
+  }
+  PublishedRow row = made_up_row();
+  row.plan.vpp = 1;
+  row.plan.extra["recipe_fields.layout"] = "Et*14|t*18L";
+  EXPECT_EQ(job(row).stage_layers, (Counts{14, 18}));
+  row.plan.extra["recipe_fields.layout"] = "Et*14|t*14L";  // of another depth
+  EXPECT_EQ(job(row).stage_layers, Counts{});
+  EXPECT_TRUE(lists(job_of(row, stacks()), "stage_layers=even"));
+}
+
+TEST(Jobs, TakesTheStatedSchedule) {
+  PublishedRow row = made_up_moe();
+  row.plan.extra["a2a_overlap_1f1b"] = "true";
+  EXPECT_EQ(job(row).schedule, PipelineSchedule::kOverlapped);
+  row.plan.vpp = 1;  // Megatron-Core overlaps interleaved stages, or none at all
+  EXPECT_EQ(job(row).schedule, PipelineSchedule::kOneForwardOneBackward);
+  row.plan.extra.erase("a2a_overlap_1f1b");
+  row.plan.extra["pp_schedule"] = "zero-bubble (zbb)";
+  EXPECT_EQ(job(row).schedule, PipelineSchedule::kZeroBubble);
+}
+
 TEST(Jobs, ShardsOverTheStatedRanks) {
   PublishedRow row = made_up_row();
   row.plan.tp = row.plan.pp = row.plan.vpp = 1;

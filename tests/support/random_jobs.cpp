@@ -1,5 +1,5 @@
 // See random_jobs.h.
-#include "tests/outline/random_jobs.h"
+#include "tests/support/random_jobs.h"
 
 #include <algorithm>
 #include <string>
