@@ -1,8 +1,12 @@
 // Names of a job's words, and the rules that it keeps.
 #include "core/job.h"
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <string>
+
+#include "core/check.h"
 
 namespace orrery {
 namespace {
@@ -43,6 +47,18 @@ void check_positive(const Job& job, Rules& rules) {
   for (const auto& [name, value] : axes) {
     rules.check(value >= 1, "positive", std::string(name) + " is " + std::to_string(value));
   }
+}
+
+void check_documents(const Job& job, Rules& rules) {
+  if (job.documents.empty()) return;
+  std::int64_t sum = 0;
+  for (const std::int64_t tokens : job.documents) {
+    rules.check(tokens >= 1, "documents", "one of " + std::to_string(tokens) + " tokens");
+    sum += tokens;
+  }
+  rules.check(sum == job.sequence_tokens, "documents",
+              "they have " + std::to_string(sum) + " tokens, a sequence " +
+                  std::to_string(job.sequence_tokens));
 }
 
 void check_stages(const Job& job, Rules& rules) {
@@ -130,10 +146,23 @@ std::vector<Violation> violations(const Job& job) {
                   "(ep x etp) the ranks of a stage,");
   }
   rules.divides(l.cp * l.sp, job.sequence_tokens, "context", "(cp x sp) a sequence of");
+  check_documents(job, rules);
   rules.check(l.fsdp_d * l.replicate_d == l.dp * l.cp * l.sp, "sharding",
               "fsdp_d x replicate_d is " + std::to_string(l.fsdp_d * l.replicate_d) +
                   ", the data axis has " + std::to_string(l.dp * l.cp * l.sp) + " ranks");
   return rules.found;
+}
+
+std::vector<std::int64_t> equal_documents(std::int64_t sequence_tokens, double mean) {
+  CHECK(sequence_tokens >= 1 && mean > 0, "documents of nothing");
+  const double fitting = std::round(static_cast<double>(sequence_tokens) / mean);
+  const auto count =
+      static_cast<std::int64_t>(std::clamp(fitting, 1.0, static_cast<double>(sequence_tokens)));
+  std::vector<std::int64_t> documents(static_cast<std::size_t>(count), sequence_tokens / count);
+  for (std::int64_t i = 0; i < sequence_tokens % count; ++i) {
+    ++documents[static_cast<std::size_t>(i)];
+  }
+  return documents;
 }
 
 }  // namespace orrery

@@ -93,12 +93,19 @@ struct Job {
   bool trains_adapters = false;  // low-rank adapters alone: no gradients of the weights
   double expert_load_cv = 0;     // coefficient of variation of the load of the experts
   std::int64_t sequence_tokens = 0;
+  // Tokens of the documents that are packed into each sequence, in order: attention stays inside
+  // them. Empty: one.
+  std::vector<std::int64_t> documents;
   std::int64_t global_sequences = 0;  // a step
   std::int64_t micro_batches() const { return global_sequences / (layout.dp * layout.micro_batch); }
 };
 
 // Every rule that the job breaks; empty where it can be simulated. The rules: positive, world,
-// batch, heads_divide, layers_divide, stage_layers, schedule, experts_divide, context, sharding.
+// batch, heads_divide, layers_divide, stage_layers, schedule, experts_divide, context, documents,
+// sharding.
 std::vector<Violation> violations(const Job& job);
+
+// As many documents of about `mean` tokens, all alike, as fill a sequence.
+std::vector<std::int64_t> equal_documents(std::int64_t sequence_tokens, double mean);
 
 }  // namespace orrery

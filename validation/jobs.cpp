@@ -163,6 +163,23 @@ void set_schedule(const PublishedRow& row, Job& job, RowJob& out) {
   if (other) out.refused.push_back({"plan.extra.pp_schedule", "this schedule is not priced"});
 }
 
+// Several documents in a sequence, where a row says so: attention stays inside them.
+void set_documents(const PublishedRow& row, Job& job, RowJob& out) {
+  for (const char* key : {"mean_document_tokens", "recipe_fields.mean_document_tokens"}) {
+    const std::string text = extra_of(row.plan, key);
+    double mean = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), mean);
+    if (error != std::errc() || mean < 1) continue;
+    job.documents = equal_documents(job.sequence_tokens, mean);
+    return;
+  }
+  for (const char* key : {"packed", "packing"}) {
+    if (!mentions(extra_of(row.plan, key), "true")) continue;
+    out.completed.push_back("documents=1 (packed, their lengths not stated)");
+    return;
+  }
+}
+
 // Default-made where it is refused.
 Cluster cluster_of_row(const ClusterFacts& facts, RowJob& out) {
   const std::int64_t gpus = required(facts.gpus, "cluster.gpus", out);
@@ -257,6 +274,7 @@ RowJob job_of(const PublishedRow& row, const std::vector<Stack>& stacks) {
   }
   job.recompute = recompute_of_row(row, job.stack, out);
   set_dispatcher(row, job, out);
+  set_documents(row, job, out);
   set_switches(row, job);
   if (!out.refused.empty()) return out;
   for (const Violation& v : violations(job)) out.refused.push_back({v.rule, v.reason});

@@ -25,6 +25,7 @@ std::string group_of(const PublishedRow& row, const Job& job) {
   for (std::size_t i = 0; i < std::min<std::size_t>(2, m.window.size()); ++i) {
     key += fmt::format(" w{}", m.window[i]);
   }
+  if (!job.documents.empty()) key += fmt::format(" docs{}", fmt::join(job.documents, ","));
   return key + fmt::format(" | {} {} {:.6g} {:.6g} | s{} b{} {} {} lora{} | {} {} {} {}",
                            row.cluster.gpu, job.cluster.devices,
                            job.cluster.tiers.front().bandwidth.value(),

@@ -6,15 +6,14 @@
 namespace orrery::outline {
 namespace {
 
-// Keys that a query attends to in the mean: causal, within the window.
+// Keys that a query attends to in the mean: causal, within the window and its document.
 double attended(const Job& job, std::int64_t layer) {
   const auto s = static_cast<double>(job.sequence_tokens);
-  double window = 0;
-  if (static_cast<std::size_t>(layer) < job.model.window.size()) {
-    window = static_cast<double>(job.model.window[static_cast<std::size_t>(layer)]);
-  }
+  const double window = window_of(job, layer);
+  const double share = fullest_share(job, layer);
+  if (!job.documents.empty()) return pairs_before(job, layer, s) / s * share;
   if (window <= 0 || window >= s) return (s + 1) / 2;
-  return window - window * (window - 1) / (2 * s);
+  return (window - window * (window - 1) / (2 * s)) * share;
 }
 
 Heads heads_of(const Job& job) {
@@ -119,7 +118,8 @@ void flash_core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) 
   t.m = queries;
   t.n = h.q;
   t.k = h.qk_cols;
-  // Of a context group each rank has as many pairs as another: heads and tails of sequences.
+  // Of a context group each rank has as many pairs as another, where documents allow it: heads and
+  // tails of sequences.
   t.flops = 2 * queries * h.q * (h.qk_cols + h.v_cols) * attended(job, layer);
   const double qo = queries * h.q * (h.qk_cols + h.v_cols);
   const double kv = queries * h.kv * (h.qk_cols + h.v_cols);

@@ -111,6 +111,12 @@ void leave(const Job& job, Builder& b, const char* name);
 void norm(const Job& job, Builder& b, const char* name, Parameters& p);
 
 // context.cpp.
+// Keys that a query of the layer sees at most; 0: all.
+double window_of(const Job& job, std::int64_t layer);
+// Pairs of queries and keys of the first `tokens` of a sequence with documents.
+double pairs_before(const Job& job, std::int64_t layer, double tokens);
+// Pairs of the fullest rank of a context group, over the mean.
+double fullest_share(const Job& job, std::int64_t layer);
 struct Heads {
   double q = 0, kv = 0;            // whose core this rank computes
   double made_q = 0, made_kv = 0;  // that it projects its rows to: its tensor rank's

@@ -116,15 +116,46 @@ double Forms::projections() const {
   return q + kv + d(l.kv_rank) * heads * d(l.nope_dim + l.v_dim) + out;
 }
 
-double Forms::pairs(std::int64_t layer) const {
-  const double s = d(job_.sequence_tokens);
-  if (job_.stack.attention != AttentionKernel::kFlash) return tokens() * s;  // masked, not left out
+// Of the queries at [from, to) of a sequence: query p of a document sees min(p + 1, window) keys.
+double Forms::pairs_within(std::int64_t layer, std::int64_t from, std::int64_t to) const {
   const std::vector<std::int64_t>& windows = job_.model.window;
   const auto i = static_cast<std::size_t>(layer);
-  double w = i < windows.size() && windows[i] > 0 ? d(windows[i]) : s;
-  w = std::min(w, s);
-  // The first w queries see one key more each, the others w.
-  return d(job_.layout.micro_batch) * (w * (w + 1) / 2 + (s - w) * w);
+  const std::int64_t s = job_.sequence_tokens;
+  const std::int64_t w = i < windows.size() && windows[i] > 0 ? windows[i] : s;
+  std::vector<std::int64_t> documents = job_.documents;
+  if (documents.empty()) documents.push_back(s);
+  double sum = 0;
+  std::int64_t begin = 0;
+  for (const std::int64_t tokens : documents) {
+    // Positions [a, b) of this document; those below w - 1 see their position and one more.
+    const std::int64_t a = std::max<std::int64_t>(0, from - begin);
+    const std::int64_t b = std::min(tokens, to - begin);
+    begin += tokens;
+    if (a >= b) continue;
+    const std::int64_t turn = std::clamp(w, a, b);
+    sum += d((turn * (turn + 1) - a * (a + 1)) / 2) + d((b - turn) * w);
+  }
+  return sum;
+}
+
+double Forms::pairs(std::int64_t layer) const {
+  const std::int64_t s = job_.sequence_tokens, cp = job_.layout.cp;
+  if (job_.stack.attention != AttentionKernel::kFlash) {
+    return tokens() * d(s);  // masked, not left out
+  }
+  const std::vector<std::int64_t>& windows = job_.model.window;
+  const auto i = static_cast<std::size_t>(layer);
+  const bool windowed = i < windows.size() && windows[i] > 0 && windows[i] < s;
+  const bool by_sequence =
+      job_.context == ContextExchange::kAllGather && (windowed || job_.documents.size() > 1);
+  double fullest = pairs_within(layer, 0, s) / d(cp);
+  for (std::int64_t r = 0; by_sequence && r < cp; ++r) {
+    const auto at = [&](std::int64_t n) { return std::llround(d(s) / d(2 * cp) * d(n)); };
+    const std::int64_t tail = 2 * cp - 1 - r;
+    fullest = std::max(fullest, pairs_within(layer, at(r), at(r + 1)) +
+                                    pairs_within(layer, at(tail), at(tail + 1)));
+  }
+  return d(job_.layout.micro_batch) * d(cp) * fullest;
 }
 
 double Forms::routed_rows() const {

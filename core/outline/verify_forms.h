@@ -40,7 +40,8 @@ class Forms {
   double input_bytes() const;
   // Of a layer: key and value heads that several tensor ranks hold, where there are fewer heads.
   double repeated_key_parameters() const;
-  // Query and key pairs of all tokens of a micro-batch that attention computes, one head.
+  // Query and key pairs of all tokens of a micro-batch that attention computes, one head: as many
+  // as if each context rank had those of the fullest.
   double pairs(std::int64_t layer) const;
   // Over the mean, of the expert group's fullest rank.
   double load() const;
@@ -48,6 +49,7 @@ class Forms {
  private:
   double tokens() const;
   double projections() const;
+  double pairs_within(std::int64_t layer, std::int64_t from, std::int64_t to) const;
   // Rows that choose experts, over all tensor ranks: each has its own part, or all of them.
   double routed_rows() const;
   void attention_moved(std::vector<Moved>& out) const;

@@ -2,6 +2,7 @@
 // what theory says, and what is run again is what forward did.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include "core/outline/task.h"
@@ -119,6 +120,69 @@ TEST(Outline, ExpertsExchangeChosenRows) {
   job.expert_load_cv = 0.5;
   EXPECT_GT(flops_of(layer(job, 0, false).outline.forward), balanced)
       << "the fullest is waited for";
+}
+
+double core_flops(const Job& job) {
+  double sum = 0;
+  for (const Task& t : layer(job, 0, false).outline.forward) {
+    if (t.kind == TaskKind::kAttention) sum += t.flops;
+  }
+  return sum;
+}
+
+TEST(Outline, AttentionStaysInsideDocuments) {
+  Job job = dense_job();
+  const auto columns = static_cast<double>(2 * job.model.heads * job.model.head_dim);
+  // Every pair counted: of query q of a document with keys 0..q, the last `window` of them.
+  const auto counted = [&](std::int64_t from, std::int64_t to, std::int64_t window) {
+    double pairs = 0;
+    std::int64_t begin = 0;
+    for (const std::int64_t tokens : job.documents) {
+      for (std::int64_t q = 0; q < tokens; ++q) {
+        if (begin + q >= from && begin + q < to) {
+          pairs += static_cast<double>(std::min(q + 1, window));
+        }
+      }
+      begin += tokens;
+    }
+    return pairs * 2 * columns;
+  };
+  for (const std::int64_t window : {2048, 100}) {
+    job.model.window =
+        window == 2048 ? std::vector<std::int64_t>{} : std::vector<std::int64_t>(4, window);
+    for (const auto& documents : std::vector<std::vector<std::int64_t>>{
+             {2048}, {1024, 1024}, {7, 1500, 41, 500}, equal_documents(2048, 300)}) {
+      job.documents = documents;
+      job.layout.cp = 1;
+      EXPECT_DOUBLE_EQ(core_flops(job), counted(0, 2048, window));
+      // Four ranks: parts r and 7 - r of eight, by the sequence or (in a ring) by the document.
+      job.layout.cp = 4;
+      double fullest = 0;
+      for (std::int64_t r = 0; r < 4; ++r) {
+        const std::int64_t head = 256 * r, tail = 256 * (7 - r);
+        fullest = std::max(fullest,
+                           counted(head, head + 256, window) + counted(tail, tail + 256, window));
+      }
+      job.context = ContextExchange::kRing;
+      EXPECT_DOUBLE_EQ(4 * core_flops(job), counted(0, 2048, window));
+      job.context = ContextExchange::kAllGather;
+      EXPECT_DOUBLE_EQ(core_flops(job), fullest);
+    }
+  }
+}
+
+TEST(Outline, DocumentsFillTheSequence) {
+  EXPECT_EQ(equal_documents(10, 3), (std::vector<std::int64_t>{4, 3, 3}));
+  EXPECT_EQ(equal_documents(10, 100), (std::vector<std::int64_t>{10}));
+  EXPECT_EQ(equal_documents(3, 0.1).size(), 3U);
+  Job job = dense_job();
+  EXPECT_TRUE(violations(job).empty());
+  for (const std::vector<std::int64_t>& wrong :
+       std::vector<std::vector<std::int64_t>>{{2047}, {2048, 0}, {2049, -1}}) {
+    job.documents = wrong;
+    ASSERT_FALSE(violations(job).empty());
+    EXPECT_EQ(violations(job)[0].rule, "documents");
+  }
 }
 
 TEST(Outline, RecomputeTradesMemoryForForward) {

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "tests/outline/jobs.h"
-#include "tests/support/random_jobs.h"
 #include "tests/support/plans.h"
+#include "tests/support/random_jobs.h"
 
 namespace orrery::outline {
 namespace {

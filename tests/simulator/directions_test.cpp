@@ -111,6 +111,31 @@ TEST(Directions, MoreWorkTakesLonger) {
   });
 }
 
+TEST(Directions, LongerDocumentsTakeLonger) {
+  expect_direction("two documents in one", true, 100, [](Job& j) {
+    if (j.documents.size() < 2) return false;
+    const std::int64_t last = j.documents.back();
+    j.documents.pop_back();
+    j.documents.back() += last;
+    return true;
+  });
+  expect_direction("all documents in one", true, 100, [](Job& j) {
+    const bool several = j.documents.size() > 1;
+    j.documents.clear();
+    return several;
+  });
+}
+
+TEST(Directions, OneDocumentIsTheCausalSequence) {
+  for (std::uint64_t seed = 0; seed < kJobs; ++seed) {
+    Job job = random_job(models(), seed);
+    job.documents.clear();
+    const double causal = step_of(job);
+    job.documents = {job.sequence_tokens};
+    EXPECT_NEAR(step_of(job), causal, 1e-12 * causal) << describe(job);
+  }
+}
+
 TEST(Directions, OverlapTakesNoLonger) {
   const auto turned_on = [](bool Stack::*member) {
     return [=](Job& j) {

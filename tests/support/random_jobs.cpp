@@ -90,6 +90,11 @@ Job random_job(const std::vector<Model>& models, std::uint64_t seed) {
     job.sequence_tokens = 1024 * power(draw, 5);
     job.global_sequences =
         job.layout.dp * job.layout.micro_batch * job.layout.pp * draw.between(1, 3);
+    if (draw.coin()) {
+      for (std::int64_t left = job.sequence_tokens; left > 0; left -= job.documents.back()) {
+        job.documents.push_back(std::min(left, draw.between(1, job.sequence_tokens)));
+      }
+    }
     if (violations(job).empty()) return job;
   }
   CHECK(false, "no legal job in a thousand");
@@ -113,6 +118,7 @@ std::string describe(const Job& job) {
   if (job.sequence_parallel) text += " sequence-parallel";
   if (job.trains_adapters) text += " adapters";
   if (job.recompute.full) text += " full";
+  if (!job.documents.empty()) text += " documents " + std::to_string(job.documents.size());
   return text;
 }
 

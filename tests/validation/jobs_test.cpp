@@ -152,6 +152,16 @@ TEST(Jobs, ReadsLayoutsOfStages) {
   EXPECT_TRUE(lists(job_of(row, stacks()), "stage_layers=even"));
 }
 
+TEST(Jobs, PacksDocumentsWhereTheirLengthIsStated) {
+  PublishedRow row = made_up_row();
+  row.plan.extra["packed"] = "true";
+  EXPECT_TRUE(job(row).documents.empty());
+  EXPECT_TRUE(lists(job_of(row, stacks()), "documents=1"));
+  row.plan.extra["mean_document_tokens"] = "1024";
+  EXPECT_EQ(job(row).documents, std::vector<std::int64_t>(4, 1024));
+  EXPECT_FALSE(lists(job_of(row, stacks()), "documents=1"));
+}
+
 TEST(Jobs, TakesTheStatedSchedule) {
   PublishedRow row = made_up_moe();
   row.plan.extra["a2a_overlap_1f1b"] = "true";
