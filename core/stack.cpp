@@ -29,7 +29,8 @@ const std::vector<Switch>& switches() {
                                            {"overlaps_experts", &Stack::overlaps_experts},
                                            {"fp32_gradients", &Stack::fp32_gradients},
                                            {"fp32_loss", &Stack::fp32_loss},
-                                           {"graphs", &Stack::graphs}};
+                                           {"graphs", &Stack::graphs},
+                                           {"in_network_reduction", &Stack::in_network_reduction}};
   return rows;
 }
 

@@ -42,7 +42,9 @@ struct Stack {
   bool fp32_gradients = true;        // of the weights, summed and reduced so
   bool fp32_loss = true;             // logits are copied to fp32
   bool graphs = false;               // launches are captured once
-  std::string recompute = "none";    // in the words of published runs (validation/words.h)
+  // Sums in the switches that can (LinkTier::in_network_reduction; NCCL's NVLS and CollNet).
+  bool in_network_reduction = false;
+  std::string recompute = "none";         // in the words of published runs (validation/words.h)
   std::string dispatcher = "all_to_all";  // as Layout::dispatcher, or "deduplicated"
   std::int64_t micro_batch = 1;           // sequences
   std::string positions = "learned";      // of models with plain MLPs: "learned", "alibi"

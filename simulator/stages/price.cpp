@@ -166,7 +166,32 @@ double Price::collective(CollectiveKind kind, const Span& s, double bytes) const
   const double tree =
       2 * (std::log2(s.nodes() + 1) * outer_latency_ + std::log2(s.in_node + 1) * inner_latency_) +
       2 * bytes / rate;
-  return std::min(2 * once, tree);
+  const double switched = reduced_in_network(s, bytes);
+  return std::min({2 * once, tree, switched > 0 ? switched : tree});
+}
+
+// An all-reduce in which switches sum (Graham 2016, SHARP; NVLS in the nodes): a rank sends and
+// takes each byte once, where a ring sends and takes 2 (n - 1) / n of them. Each rank's part of the
+// sum goes on between nodes: once if those switches sum too, else around a ring of nodes. 0: none
+// of the group's links can.
+double Price::reduced_in_network(const Span& s, double bytes) const {
+  if (!job_.stack.in_network_reduction) return 0;
+  const std::vector<LinkTier>& tiers = job_.cluster.tiers;
+  const bool outer = s.nodes() > 1 && tiers.back().in_network_reduction;
+  const bool inner = s.in_node > 1 && tiers.front().in_network_reduction;
+  if (!outer && !inner) return 0;
+  const auto times = [](bool switched, double ranks) {
+    return ranks <= 1 ? 0 : (switched ? 1 : 2 * (ranks - 1) / ranks);
+  };
+  const auto hops = [](bool switched, double ranks) {
+    return ranks <= 1 ? 0 : (switched ? 2 : 2 * std::log2(ranks));
+  };
+  const double part = bytes / s.ranks;
+  const double full = part / (part + kMessageHalf / (s.nodes() > 1 ? 1 : 4));
+  const double within = times(inner, s.in_node) * bytes / inner_;
+  const double beyond = times(outer, s.nodes()) * bytes / (s.in_node * outer_);
+  return hops(inner, s.in_node) * inner_latency_ + hops(outer, s.nodes()) * outer_latency_ +
+         std::max(within, beyond) / full;
 }
 
 double Price::send(double bytes) const {

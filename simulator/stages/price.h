@@ -37,6 +37,7 @@ class Price {
   double product(const outline::Task& task) const;
   double attention(const outline::Task& task) const;
   double exchange(const Span& span, double bytes) const;
+  double reduced_in_network(const Span& span, double bytes) const;
 
   const Job& job_;
   double inner_ = 0, outer_ = 0;  // bytes a second that a rank reaches in its node and beyond
