@@ -156,6 +156,12 @@ TEST(Schedules, OverlapHidesExchangesBehindTheOtherPass) {
     const std::int32_t alone = 2 * (p - s - 1) + (v - 1) * p + 1;
     EXPECT_DOUBLE_EQ(r.hidden[static_cast<std::size_t>(s)], 2.5 * (v * m - alone));
   }
+  // One rank: the first forward and the last backward stand alone.
+  CellTimes one = equal(1, 3, 4, 2);
+  one.forward_hides = {1};
+  one.backward_hides = {1.5};
+  EXPECT_DOUBLE_EQ(length(Pipeline(PipelineSchedule::kOverlapped, 1, 1, m).replay(one)),
+                   3 + (m - 1) * (9 - 2.5) + 6);
   // An exchange longer than what stands beside it stays in sight for the rest.
   t.forward_hides.assign(static_cast<std::size_t>(p * v), 3);
   t.backward_hides.assign(static_cast<std::size_t>(p * v), 6);

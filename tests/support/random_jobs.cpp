@@ -41,8 +41,10 @@ void draw_axes(Draw& draw, Job& job) {
 }
 
 void draw_switches(Draw& draw, Job& job) {
-  job.schedule =
-      job.virtual_stages > 1 ? PipelineSchedule::kInterleaved : one_of<PipelineSchedule>(draw, 2);
+  job.schedule = one_of<PipelineSchedule>(draw, kNumSchedules);
+  if (job.virtual_stages > 1) {
+    job.schedule = draw.coin() ? PipelineSchedule::kInterleaved : PipelineSchedule::kOverlapped;
+  }
   job.sequence_parallel = draw.coin();
   job.sharding = one_of<Sharding>(draw, 4);
   job.keeps_gathered = draw.coin();
