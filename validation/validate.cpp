@@ -39,6 +39,9 @@ std::string layout_words(const Job& job) {
   const Layout& l = job.layout;
   std::string text = fmt::format("dp {} tp {} pp {}", l.dp, l.tp, l.pp);
   if (job.virtual_stages > 1) text += fmt::format(" vpp {}", job.virtual_stages);
+  if (job.schedule > PipelineSchedule::kInterleaved) {
+    text += std::string(" ") + name_of(job.schedule);
+  }
   if (!job.stage_layers.empty()) {
     text += fmt::format(" layers {}", fmt::join(job.stage_layers, ","));
   }

@@ -49,6 +49,29 @@ Piece embedding(const Job& job) {
   return piece;
 }
 
+Piece further_token(const Job& job) {
+  Builder b(job);
+  Piece piece;
+  const auto hidden = static_cast<double>(job.model.hidden), rows = rows_of(job);
+  const auto tp = static_cast<double>(job.layout.tp);
+  b.in(Module::kEnds);
+  b.pass("embed", PassKind::kRows, rows * hidden, rows * hidden);
+  for (const char* half : {"token_norm", "row_norm"}) {
+    norm(job, b, half, piece.parameters);
+    enter(job, b, "gather_half");
+  }
+  b.in(Module::kEnds);
+  b.product("join", rows, hidden / tp, 2 * hidden);
+  b.input_parts = 1;
+  if (job.layout.tp > 1) {
+    b.collective("gather_columns", CollectiveKind::kAllGather, Axis::kTensor, rows * hidden);
+  }
+  piece.parameters.dense += 2 * hidden * hidden / tp;
+  piece.outline = std::move(b.outline);
+  finish(job, piece.outline, false, 0);
+  return piece;
+}
+
 Piece head(const Job& job) {
   Builder b(job);
   Piece piece;

@@ -81,6 +81,9 @@ struct Piece {
 // `layer` of the model, on the ranks of a stage that has it; `again`: backward runs it again whole.
 Piece layer(const Job& job, std::int64_t layer, bool again);
 Piece embedding(const Job& job);
+// What stands before the layer that predicts a further token (DeepSeek-V3, arXiv 2412.19437): norms
+// of the rows and of the next tokens' embeddings, and the product that joins both to one row.
+Piece further_token(const Job& job);
 // Final norm, product with the vocabulary, loss.
 Piece head(const Job& job);
 

@@ -267,13 +267,6 @@ void Check::groups(const std::vector<Forms::Moved>& needed) {
   }
 }
 
-// The model's count without further tokens, whose layers are like the last.
-double counted(const Model& model) {
-  Model m = model;
-  m.mtp_layers = 0;
-  return static_cast<double>(parameter_count(m));
-}
-
 void check_parameters(const Job& job, const Pieces& pieces, std::vector<Violation>& found) {
   const Forms forms(job);
   double sum = 0;
@@ -287,9 +280,17 @@ void check_parameters(const Job& job, const Pieces& pieces, std::vector<Violatio
   for (const Piece& p : pieces.layers) add(p.parameters);
   add(pieces.head.parameters);
   const Model& m = job.model;
-  double expected = counted(m);
+  // A further token has a layer like the last, a norm of its own and the model's head.
+  Parameters last_norm;
+  last_norm.dense = last_norm.replicated = pieces.head.parameters.replicated;
+  for (std::int64_t i = 0; i < m.mtp_layers; ++i) {
+    add(pieces.further.parameters);
+    add(pieces.layers.back().parameters);
+    add(last_norm);
+  }
+  auto expected = static_cast<double>(parameter_count(m));
   if (m.tied_head) expected += static_cast<double>(m.vocab * m.hidden);  // both ends have it
-  expected += static_cast<double>(m.layers) * forms.repeated_key_parameters();
+  expected += static_cast<double>(m.layers + m.mtp_layers) * forms.repeated_key_parameters();
   if (std::abs(sum - expected) <= 1e-9 * expected) return;
   found.push_back({"parameters_conserved",
                    "all ranks hold " + number(sum) + " parameters, not " + number(expected)});
@@ -301,6 +302,7 @@ Pieces pieces_of(const Job& job) {
   CHECK(violations(job).empty(), "an outline of no legal job");
   Pieces out;
   out.embedding = embedding(job);
+  out.further = further_token(job);
   out.head = head(job);
   const Recompute& r = job.recompute;
   for (std::int64_t i = 0; i < job.model.layers; ++i) {
@@ -335,6 +337,7 @@ std::vector<Violation> verify(const Job& job, const Pieces& pieces) {
     check("layer " + std::to_string(i), pieces.layers[i], pieces.again[i], forms.input_bytes(),
           forms.layer_flops(l), forms.layer_moved(l));
   }
+  check("further token", pieces.further, false, 0, forms.further_flops(), forms.further_moved());
   check("head", pieces.head, false, 0, forms.head_flops(), forms.head_moved());
   check_parameters(job, pieces, found);
   return found;

@@ -12,7 +12,7 @@ namespace orrery::outline {
 
 // Every layer of a job and its ends. `again`, by layer: backward runs it again whole.
 struct Pieces {
-  Piece embedding, head;
+  Piece embedding, further, head;  // further: once for each further token
   std::vector<Piece> layers;
   std::vector<bool> again;
 };

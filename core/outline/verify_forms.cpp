@@ -177,6 +177,20 @@ Forms::Flops Forms::layer_flops(std::int64_t layer) const {
   return out;
 }
 
+Forms::Flops Forms::further_flops() const {
+  return {{"ends", 4 * tokens() * d(job_.model.hidden) * d(job_.model.hidden)}};
+}
+
+std::vector<Forms::Moved> Forms::further_moved() const {
+  std::vector<Moved> out;
+  if (job_.layout.tp == 1) return out;
+  for (int half = 0; half < (job_.sequence_parallel ? 2 : 0); ++half) {
+    out.push_back({Axis::kTensor, CollectiveKind::kAllGather, row_bytes(), nullptr, "join"});
+  }
+  out.push_back({Axis::kTensor, CollectiveKind::kAllGather, row_bytes(), "join", nullptr});
+  return out;
+}
+
 Forms::Flops Forms::head_flops() const {
   return {{"ends", 2 * tokens() * d(job_.model.vocab) * d(job_.model.hidden)}};
 }

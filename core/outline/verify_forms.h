@@ -28,9 +28,11 @@ class Forms {
 
   static std::string part_of(Module module);
   Flops layer_flops(std::int64_t layer) const;
+  Flops further_flops() const;
   Flops head_flops() const;
   std::vector<Moved> embedding_moved() const;
   std::vector<Moved> layer_moved(std::int64_t layer) const;
+  std::vector<Moved> further_moved() const;
   std::vector<Moved> head_moved() const;
 
   double ranks() const;  // that share a micro-batch: tensor, context and sequence ones

@@ -182,6 +182,8 @@ std::vector<Chunk> make_chunks(const Job& job, const Price& price) {
   // Layers that do the same are priced once: by kind, window, and whether they are run again.
   std::map<std::tuple<bool, std::int64_t, bool>, Unit> units;
   const Unit embedding = price_unit(job, price, outline::embedding(job));
+  const Unit further =
+      m.mtp_layers > 0 ? price_unit(job, price, outline::further_token(job)) : Unit{};
   const Unit head = price_unit(job, price, outline::head(job));
   const auto unit_of = [&](std::int64_t layer, std::int64_t index) -> const Unit& {
     const auto i = static_cast<std::size_t>(layer);
@@ -206,6 +208,7 @@ std::vector<Chunk> make_chunks(const Job& job, const Price& price) {
     }
     if (c.last) {
       for (std::int64_t i = 0; i < m.mtp_layers; ++i) {
+        own.push_back(&further);
         own.push_back(&unit_of(m.layers - 1, m.layers));
         own.push_back(&head);
       }
@@ -213,9 +216,10 @@ std::vector<Chunk> make_chunks(const Job& job, const Price& price) {
     }
     for (const Unit* u : own) add_unit(c, *u);
     add_sharding(job, own, c);
-    // Each further prediction shares the head's weights.
-    if (c.last) c.dense -= static_cast<double>(m.mtp_layers) * head.piece.parameters.dense;
-    if (c.last && m.tied_head && c.first) c.dense -= head.piece.parameters.dense;
+    // Each further prediction shares the head's weights, and has a norm of its own.
+    const double table = head.piece.parameters.dense - head.piece.parameters.replicated;
+    if (c.last) c.dense -= static_cast<double>(m.mtp_layers) * table;
+    if (c.last && m.tied_head && c.first) c.dense -= table;
   }
   return chunks;
 }

@@ -164,8 +164,10 @@ TEST(OutlineVerifier, NamesTheRuleOfEveryChange) {
 }
 
 TEST(OutlineVerifier, CountsParametersOfAllRanks) {
-  const Job job = split_job();
+  Job job = split_job();
+  job.model.mtp_layers = 2;
   const Pieces sound = pieces_of(job);
+  ASSERT_TRUE(verify(job, sound).empty()) << words(verify(job, sound));
   const std::function<void(Pieces&)> changes[] = {
       [](Pieces& p) { p.layers[2].parameters.dense += 8; },
       [](Pieces& p) { p.layers[1].parameters.expert *= 2; },

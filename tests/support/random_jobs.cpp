@@ -87,6 +87,7 @@ Job random_job(const std::vector<Model>& models, std::uint64_t seed) {
     Job job;
     job.model = models[static_cast<std::size_t>(
         draw.between(0, static_cast<std::int64_t>(models.size()) - 1))];
+    if (draw.between(0, 3) == 0) job.model.mtp_layers = draw.between(0, 2);
     draw_axes(draw, job);
     draw_switches(draw, job);
     job.sequence_tokens = 1024 * power(draw, 5);
