@@ -264,5 +264,15 @@ TEST(Rules, Links) {
   EXPECT_EQ(count("[c](c.md)"), 1U);
 }
 
+TEST(Rules, NamedTests) {
+  const SourceFile tests{"tests/a_test.cpp",
+                         "TEST(Suite, Case) {}\nTEST_F(Other,\n       Long) {}\n"};
+  const auto count = [&](const std::string& text) {
+    return check_named_tests({{tests, {"docs/b.md", text}}}).size();
+  };
+  EXPECT_EQ(count("`Suite.Case` and `Other.Long`; not `Job.h`, `a.B`, Suite.None"), 0U);
+  EXPECT_EQ(count("`Suite.None`, `Suite.Case`"), 1U);
+}
+
 }  // namespace
 }  // namespace orrery::tidy

@@ -79,6 +79,7 @@ Violations check_banned_text(const Tree& tree);
 Violations check_cmake_lists(const Tree& tree);
 Violations check_readmes(const Tree& tree);
 Violations check_analyses(const Tree& tree);
-Violations check_links(const Tree& tree);  // of documents, to files of the tree
+Violations check_links(const Tree& tree);        // of documents, to files of the tree
+Violations check_named_tests(const Tree& tree);  // `Suite.Case` in documents
 
 }  // namespace orrery::tidy

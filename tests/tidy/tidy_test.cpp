@@ -72,6 +72,10 @@ TEST(Tidy, Readmes) {
 TEST(Tidy, Links) {
   EXPECT_TRUE(none(check_links(the_tree())));
 }
+
+TEST(Tidy, NamedTests) {
+  EXPECT_TRUE(none(check_named_tests(the_tree())));
+}
 TEST(Tidy, Analyses) {
   EXPECT_TRUE(none(check_analyses(the_tree())));
 }

@@ -1,6 +1,7 @@
 // The rules that hold one file of the tree against others.
 #include <algorithm>
 #include <filesystem>
+#include <regex>
 #include <set>
 
 #include "tests/tidy/tables.h"
@@ -161,6 +162,30 @@ Violations check_links(const Tree& tree) {
         const std::string path = destination(folder_of(file.path), link);
         if (path.empty() || known.count(path) > 0) continue;
         out.push_back({file.path, i + 1, "the link to " + link + " leads to no file"});
+      }
+    }
+  }
+  return out;
+}
+
+Violations check_named_tests(const Tree& tree) {
+  std::set<std::string> known;
+  static const std::regex defined("TEST(?:_F|_P)?\\(\\s*(\\w+),\\s*(\\w+)\\)");
+  for (const SourceFile& file : tree.files) {
+    if (file.path.rfind("tests/", 0) != 0) continue;
+    for (std::sregex_iterator m(file.text.begin(), file.text.end(), defined), end; m != end; ++m) {
+      known.insert((*m)[1].str() + "." + (*m)[2].str());
+    }
+  }
+  Violations out;
+  static const std::regex named("`([A-Z][A-Za-z0-9]*\\.[A-Z][A-Za-z0-9]*)`");
+  for (const SourceFile& file : tree.files) {
+    if (file.path.size() < 3 || file.path.substr(file.path.size() - 3) != ".md") continue;
+    const std::vector<std::string> lines = split_lines(file.text);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      for (std::sregex_iterator m(lines[i].begin(), lines[i].end(), named), end; m != end; ++m) {
+        const std::string name = (*m)[1].str();
+        if (known.count(name) == 0) out.push_back({file.path, i + 1, "no test is called " + name});
       }
     }
   }
