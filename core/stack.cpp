@@ -12,8 +12,9 @@
 namespace orrery {
 namespace {
 
-constexpr std::array<AttentionKernel, 3> kKernels = {
-    AttentionKernel::kUnfused, AttentionKernel::kFusedSoftmax, AttentionKernel::kFlash};
+constexpr std::array<AttentionKernel, 4> kKernels = {
+    AttentionKernel::kUnfused, AttentionKernel::kFusedSoftmax, AttentionKernel::kFlash,
+    AttentionKernel::kFlashAsync};
 
 struct Switch {
   const char* name;
@@ -105,7 +106,8 @@ std::size_t letters(const StackMatch& match) {
 }  // namespace
 
 const char* name_of(AttentionKernel kernel) {
-  constexpr std::array<const char*, 3> names = {"unfused", "fused_softmax", "flash"};
+  constexpr std::array<const char*, 4> names = {"unfused", "fused_softmax", "flash",
+                                               "flash_async"};
   return names[static_cast<std::size_t>(kernel)];
 }
 

@@ -16,9 +16,14 @@ namespace orrery {
 enum class AttentionKernel : std::uint8_t {
   kUnfused,       // scores in memory
   kFusedSoftmax,  // the same with masks, scale and softmax in one kernel
-  kFlash,         // scores never in memory
+  kFlash,         // scores never in memory (FlashAttention 1 and 2)
+  kFlashAsync,    // the same with Hopper's asynchronous units (FlashAttention 3, cuDNN 9)
 };
-const char* name_of(AttentionKernel kernel);  // "unfused", "fused_softmax", "flash"
+// "unfused", "fused_softmax", "flash", "flash_async"
+const char* name_of(AttentionKernel kernel);
+inline bool is_flash(AttentionKernel kernel) {
+  return kernel == AttentionKernel::kFlash || kernel == AttentionKernel::kFlashAsync;
+}
 
 // A way in which runs name a stack: every word occurs in what the run says of its framework, in
 // either case, and its date lies between `from` and `until` ("2024-03"; empty: open).

@@ -112,9 +112,10 @@ void set_switches(const PublishedRow& row, Job& job) {
     return mentions(extra_of(row.plan, key), word);
   };
   Stack& s = job.stack;
-  if (says("flash", "false") && s.attention == AttentionKernel::kFlash) {
+  if (says("flash", "false") && is_flash(s.attention)) {
     s.attention = AttentionKernel::kFusedSoftmax;
   }
+  if (says("flash", "true") && !is_flash(s.attention)) s.attention = AttentionKernel::kFlash;
   if (says("framework", "no flash")) s.attention = AttentionKernel::kFusedSoftmax;
   if (says("async_tp", "true") || says("tp_comm_overlap", "true") || says("mc2", "true")) {
     s.overlaps_tensor = true;

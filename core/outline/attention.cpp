@@ -144,7 +144,7 @@ void core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {
     b.collective("keys", ring ? CollectiveKind::kRing : CollectiveKind::kAllGather, Axis::kContext,
                  kv * cp, ring);
   }
-  if (job.stack.attention == AttentionKernel::kFlash) {
+  if (is_flash(job.stack.attention)) {
     flash_core(job, layer, b, h);
   } else {
     unfused_core(job, b, h);
@@ -172,7 +172,7 @@ void attention(const Job& job, std::int64_t layer, Builder& b, Parameters& p) {
   const double out = h.q * static_cast<double>(job.layout.sp) * h.v_cols;
   const auto hidden = static_cast<double>(m.hidden);
   // Flash keeps its own output: the same rows.
-  const bool kept = job.stack.attention == AttentionKernel::kFlash;
+  const bool kept = is_flash(job.stack.attention);
   b.product("output", rows_of(job), hidden, out, !kept);
   p.dense += hidden * out + (m.linear_bias ? hidden : 0) +
              (m.attention_sinks ? h.q * static_cast<double>(job.layout.sp) : 0);

@@ -1,6 +1,7 @@
 // Small helpers so that an outline reads like its formulas.
 #pragma once
 
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,9 @@ class Builder {
     t.flops = 2 * m * n * k;
     t.bytes = width_ * (m * n + m * k + n * k);
     t.low_precision = low;
+    for (const double columns : {n, k}) {
+      t.aligned = std::gcd(t.aligned, static_cast<std::int64_t>(columns * (low ? 1 : width_)));
+    }
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
     // An adapter reads the rows again, and adds its own output.
     if (job_.trains_adapters) {

@@ -32,14 +32,12 @@ void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   weight.n = t.k;
   weight.k = t.m / t.groups;
   weight.saves = 0;
-  if (t.kind == TaskKind::kGrouped && !activations) {
-    weight.m = t.n * t.groups;
-  }
+  if (t.kind == TaskKind::kGrouped) weight.m = t.n * t.groups;  // each group's sum is its own
   // Sums of several micro-batches: read and written, in fp32 where the stack keeps them so.
   if (!activations) {
     const double groups = t.kind == TaskKind::kGrouped ? t.groups : 1;
     const double each = job.stack.fp32_gradients ? 8 : 2 * width(job);
-    weight.bytes += groups * t.n * t.k * (each - width(job));
+    weight.after_bytes = groups * t.n * t.k * (each - width(job));
     ++weight.kernels;
   }
   out.push_back(weight);
