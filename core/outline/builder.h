@@ -1,6 +1,7 @@
 // Small helpers so that an outline reads like its formulas.
 #pragma once
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -16,18 +17,24 @@ inline double width(const Job& job) {
 
 class Builder {
  public:
-  explicit Builder(const Job& job) : job_(job), width_(width(job)) {}
+  explicit Builder(const Job& job)
+      : job_(job),
+        width_(width(job)),
+        weight_casts_(job.sharding == Sharding::kParameters
+                          ? 1
+                          : std::max(1.0, static_cast<double>(job.micro_batches()))) {}
 
   // Tasks from here on are of this module.
   void in(Module module) { module_ = module; }
 
   // [m,k] x [k,n]; keeps its input for the weight's gradient unless another task does. `low`: in
   // 8 bit where the job is: both operands are read in 16 bit and written twice, as they are and
-  // turned around.
+  // turned around; rows before they are gathered, and weights that stay on the rank once a step
+  // (Transformer Engine's is_first_microbatch).
   Task& product(const char* name, double m, double n, double k, bool saves_input = true,
                 bool low = true) {
     low = low && job_.precision == Precision::kFp8;
-    if (low) cast(m * k + n * k);
+    if (low) cast(m * k / input_parts + n * k / weight_casts_);
     Task& t = add(TaskKind::kProduct, name);
     t.m = m;
     t.n = n;
@@ -94,7 +101,7 @@ class Builder {
 
  private:
   const Job& job_;
-  double width_;
+  double width_, weight_casts_;
   Module module_ = Module::kNorm;
 };
 

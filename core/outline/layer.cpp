@@ -37,13 +37,18 @@ void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   if (!activations) {
     const double groups = t.kind == TaskKind::kGrouped ? t.groups : 1;
     const double each = job.stack.fp32_gradients ? 8 : 2 * width(job);
-    weight.after_bytes = groups * t.n * t.k * (each - width(job));
+    weight.bytes += groups * t.n * t.k * (each - width(job));
     ++weight.kernels;
   }
   out.push_back(weight);
 }
 
-void collective_backward(const Task& t, std::vector<Task>& out) {
+// Rows of the tensor axis are gathered in 8 bit where products are in it.
+double gathered_share(const Job& job, const Task& t) {
+  return job.precision == Precision::kFp8 && t.axis == Axis::kTensor ? 0.5 : 1;
+}
+
+void collective_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   Task back = t;
   back.backward_only = false;
   switch (t.collective) {
@@ -55,10 +60,12 @@ void collective_backward(const Task& t, std::vector<Task>& out) {
         out.push_back(back);
       }
       back.collective = CollectiveKind::kReduceScatter;
+      back.bytes /= gathered_share(job, t);  // sums are in 16 bit
       out.push_back(back);
       return;
     case CollectiveKind::kReduceScatter:
       back.collective = CollectiveKind::kAllGather;
+      back.bytes *= gathered_share(job, t);
       out.push_back(back);
       return;
     case CollectiveKind::kAllReduce:
@@ -100,7 +107,7 @@ std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward) 
         break;
       }
       case TaskKind::kCollective:
-        collective_backward(*t, out);
+        collective_backward(job, *t, out);
     }
   }
   return out;
@@ -138,7 +145,8 @@ void enter(const Job& job, Builder& b, const char* name) {
   const double elements = rows_of(job) * static_cast<double>(job.model.hidden);
   const bool beside = job.stack.overlaps_tensor;
   if (job.sequence_parallel) {
-    b.collective(name, CollectiveKind::kAllGather, Axis::kTensor, elements, beside);
+    Task& t = b.collective(name, CollectiveKind::kAllGather, Axis::kTensor, elements, beside);
+    t.bytes *= gathered_share(job, t);
     b.input_parts = static_cast<double>(job.layout.tp);
   } else {
     b.collective(name, CollectiveKind::kAllReduce, Axis::kTensor, elements).backward_only = true;

@@ -45,7 +45,6 @@ struct Task {
   double bytes = 0;  // read and written; of a collective: of the whole buffer (what an all-gather
                      // leaves, a reduce-scatter takes; sent by a rank of an all-to-all)
   std::int64_t aligned = 128;  // of a product: bytes at which rows of its operands begin, <= 128
-  double after_bytes = 0;  // of a product, moved when it has its result: sums over micro-batches
   PassKind pass = PassKind::kStream;
   std::int32_t kernels = 1;
   bool low_precision = false;  // in fp8 where the job is

@@ -15,7 +15,9 @@ using outline::CollectiveKind;
 using outline::Task;
 using outline::TaskKind;
 
-constexpr double kSumHalf = 160;       // columns of a sum at which a tile has half its speed lost
+// FLOPs for each byte that a tile writes at its end: what beginning and end of a tile cost, in the
+// device's own FLOPs a byte. 160 columns of a sum on an A100, twice as many on an H100.
+constexpr double kTileEnds = 1.05;
 constexpr double kPassHalf = 2 << 20;  // bytes of a pass at which it has half the bandwidth
 constexpr double kMessageHalf = 256 << 10;  // bytes of a rank's part at which a link has half
 // The same of rings inside a node, and the share of the bandwidth that the protocols for small
@@ -129,12 +131,13 @@ double Price::product(const Task& t) const {
   } else if (job_.precision == Precision::kFp32) {
     peak = d.peak_fp32.value() * d.attainable.product;
   }
-  const double share = filled(t.m, t.n, t.groups, processors) * t.k / (t.k + kSumHalf) * aligned(t.aligned);
-  const double bandwidth = d.memory_bandwidth.value() * d.attainable.memory;
-  const double bytes = t.bytes / bandwidth;
+  const double nominal = t.low_precision ? d.peak_fp8.value() : d.peak_bf16.value();
+  const double ends = kTileEnds * nominal / d.memory_bandwidth.value();
+  const double share =
+      filled(t.m, t.n, t.groups, processors) * t.k / (t.k + ends) * aligned(t.aligned);
+  const double bytes = t.bytes / (d.memory_bandwidth.value() * d.attainable.memory);
   const double product = t.flops / (peak * share) * job_.stack.product_factor;
-  const double own = job_.trains_adapters ? product + bytes : std::max(product, bytes);
-  return own + t.after_bytes / bandwidth;
+  return job_.trains_adapters ? product + bytes : std::max(product, bytes);
 }
 
 double Price::attention(const Task& t) const {
