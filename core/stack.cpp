@@ -22,7 +22,8 @@ struct Switch {
 };
 
 const std::vector<Switch>& switches() {
-  static const std::vector<Switch> rows = {{"fused_passes", &Stack::fused_passes},
+  static const std::vector<Switch> rows = {{"fuses_sinks", &Stack::fuses_sinks},
+                                           {"fused_passes", &Stack::fused_passes},
                                            {"overlaps_gradients", &Stack::overlaps_gradients},
                                            {"overlaps_parameters", &Stack::overlaps_parameters},
                                            {"overlaps_tensor", &Stack::overlaps_tensor},
