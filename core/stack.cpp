@@ -12,8 +12,9 @@
 namespace orrery {
 namespace {
 
-constexpr std::array<AttentionKernel, 3> kKernels = {
-    AttentionKernel::kUnfused, AttentionKernel::kFusedSoftmax, AttentionKernel::kFlash};
+constexpr std::array<AttentionKernel, 4> kKernels = {
+    AttentionKernel::kUnfused, AttentionKernel::kFusedSoftmax, AttentionKernel::kFlash,
+    AttentionKernel::kFlashAsync};
 
 struct Switch {
   const char* name;
@@ -21,7 +22,8 @@ struct Switch {
 };
 
 const std::vector<Switch>& switches() {
-  static const std::vector<Switch> rows = {{"fused_passes", &Stack::fused_passes},
+  static const std::vector<Switch> rows = {{"fuses_sinks", &Stack::fuses_sinks},
+                                           {"fused_passes", &Stack::fused_passes},
                                            {"overlaps_gradients", &Stack::overlaps_gradients},
                                            {"overlaps_parameters", &Stack::overlaps_parameters},
                                            {"overlaps_tensor", &Stack::overlaps_tensor},
@@ -106,7 +108,8 @@ std::size_t letters(const StackMatch& match) {
 }  // namespace
 
 const char* name_of(AttentionKernel kernel) {
-  constexpr std::array<const char*, 3> names = {"unfused", "fused_softmax", "flash"};
+  constexpr std::array<const char*, 4> names = {"unfused", "fused_softmax", "flash",
+                                               "flash_async"};
   return names[static_cast<std::size_t>(kernel)];
 }
 

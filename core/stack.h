@@ -16,9 +16,14 @@ namespace orrery {
 enum class AttentionKernel : std::uint8_t {
   kUnfused,       // scores in memory
   kFusedSoftmax,  // the same with masks, scale and softmax in one kernel
-  kFlash,         // scores never in memory
+  kFlash,         // scores never in memory (FlashAttention 1 and 2)
+  kFlashAsync,    // the same with Hopper's asynchronous units (FlashAttention 3, cuDNN 9)
 };
-const char* name_of(AttentionKernel kernel);  // "unfused", "fused_softmax", "flash"
+// "unfused", "fused_softmax", "flash", "flash_async"
+const char* name_of(AttentionKernel kernel);
+inline bool is_flash(AttentionKernel kernel) {
+  return kernel == AttentionKernel::kFlash || kernel == AttentionKernel::kFlashAsync;
+}
 
 // A way in which runs name a stack: every word occurs in what the run says of its framework, in
 // either case, and its date lies between `from` and `until` ("2024-03"; empty: open).
@@ -33,6 +38,7 @@ struct Stack {
   std::string family;  // whose prior its parameters start from: "megatron", "fsdp", ...
   // What it does, from its documentation (each file's "source").
   AttentionKernel attention = AttentionKernel::kFlash;
+  bool fuses_sinks = false;  // flash kernels know sinks (cuDNN since 9.13; FlashAttention does not)
   bool fused_passes = true;          // element-wise neighbours in one kernel
   bool overlaps_gradients = true;    // reduction of gradients beside the last backward
   bool overlaps_parameters = false;  // gathering of updated parameters beside the first forward

@@ -24,7 +24,7 @@ using simulator::Owner;
 using simulator::ParameterValue;
 
 constexpr double kHuber = 0.1;   // errors beyond it count linearly
-constexpr double kPrior = 2e-3;  // loss of a parameter one deviation from its prior
+constexpr double kPrior = 5e-4;  // loss of a parameter one deviation from its prior
 constexpr double kFirstStep = 0.25, kLastStep = 0.01;
 
 double loss_of(double error) {

@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "core/configs.h"
 #include "validation/jobs.h"
 #include "validation/words.h"
 
@@ -90,6 +91,45 @@ void set_attention(const ModelFacts& facts, Model& m, RowJob& out) {
   }
 }
 
+// The models of configs/models, read once.
+const std::vector<Model>& known_models() {
+  static const std::vector<Model> models = [] {
+    std::vector<Model> all;
+    for (const std::string& name : list_configs("models")) {
+      Result<Model> model = load_model(name);
+      if (model.ok()) all.push_back(std::move(model).value());
+    }
+    return all;
+  }();
+  return models;
+}
+
+// What a row has no field for is that of the model in configs/models whose layers have the same
+// extents, if there is one: biases, norms, sinks, windows. Its name is not asked for.
+void complete_from_known(Model& m, RowJob& out) {
+  for (const Model& known : known_models()) {
+    const bool same = known.hidden == m.hidden && known.heads == m.heads &&
+                      known.kv_heads == m.kv_heads && known.head_dim == m.head_dim &&
+                      known.experts == m.experts && known.top_k == m.top_k &&
+                      known.moe_ffn == m.moe_ffn && known.gated == m.gated &&
+                      (known.is_moe() || known.ffn == m.ffn);
+    if (!same || known.is_latent() != m.is_latent()) continue;
+    m.norm = known.norm;
+    m.norm_bias = known.norm_bias;
+    m.positions = known.positions;
+    m.qk_norm = known.qk_norm;
+    m.qkv_bias = known.qkv_bias;
+    m.output_bias = known.output_bias;
+    m.linear_bias = known.linear_bias;
+    m.attention_sinks = known.attention_sinks;
+    if (m.window.empty() && known.layers == m.layers) m.window = known.window;
+    out.completed.push_back(
+        fmt::format("norms, biases, sinks, windows as configs/models/{}.json (same extents)",
+                    known.name));
+    return;
+  }
+}
+
 }  // namespace
 
 Model model_of(const ModelFacts& facts, const PlanFacts& plan, const Stack& stack, RowJob& out) {
@@ -117,6 +157,7 @@ Model model_of(const ModelFacts& facts, const PlanFacts& plan, const Stack& stac
         fmt::format("tied_embeddings={} (usual with its MLP)", m.tied_head ? "true" : "false"));
   }
   m.window = windows_of(facts.notes, m.layers);
+  complete_from_known(m, out);
   if (mentions(extra_of(plan, "variant"), "w/ MTP") || !extra_of(plan, "mtp_depth").empty()) {
     m.mtp_layers = 1;
   }

@@ -22,6 +22,7 @@ const std::vector<ModuleWord>& module_words() {
       {"mla_up_proj", {Module::kLatentUp}},
       {"layernorm", {Module::kNorm}},
       {"rmsnorm", {Module::kNorm}},
+      {"output", {Module::kOutput}},
       {"moe_act", {Module::kExpertActivation}},
       {"mlp", {Module::kMlp}},
       {"shared_experts", {Module::kSharedExperts}},

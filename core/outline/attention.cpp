@@ -99,9 +99,11 @@ void unfused_core(const Job& job, Builder& b, const Heads& h) {
   Task& softmax = b.pass("softmax", PassKind::kActivation, scores, scores, scores);
   softmax.kernels = fused ? 1 : 4;
   if (!fused) softmax.bytes *= 3;  // scale, mask and cast of their own
-  // Dropout of the probabilities, with its mask of a byte.
-  Task& dropout = b.pass("dropout", PassKind::kStream, scores, scores, scores * 1.5);
-  dropout.bytes += scores;
+  // Dropout of the probabilities, with its mask of a byte: models with gated MLPs have none.
+  if (!job.model.gated) {
+    Task& dropout = b.pass("dropout", PassKind::kStream, scores, scores, scores * 1.5);
+    dropout.bytes += scores;
+  }
   Task& pv = b.product("attended", sequences * s, h.v_cols, s, true, false);
   pv.kind = TaskKind::kGrouped;
   pv.groups = sequences * h.q;
@@ -127,10 +129,15 @@ void flash_core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) 
   t.saves = width(job) * (qo + kv) + 4 * queries * h.q;
 }
 
+// Is there one kernel for all of attention? A sink in the softmax takes one that knows it.
+bool scores_stay_inside(const Job& job) {
+  return is_flash(job.stack.attention) && (!job.model.attention_sinks || job.stack.fuses_sinks);
+}
+
 void core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) {
   b.in(Module::kCoreAttention);
   share_keys(job, b, h);
-  if (job.stack.attention == AttentionKernel::kFlash) {
+  if (scores_stay_inside(job)) {
     flash_core(job, layer, b, h);
   } else {
     unfused_core(job, b, h);
@@ -155,7 +162,7 @@ void attention(const Job& job, std::int64_t layer, Builder& b, Parameters& p) {
   const double out = h.made_q * h.v_cols;
   const auto hidden = static_cast<double>(m.hidden);
   // Flash keeps its own output: the same rows.
-  const bool kept = job.stack.attention == AttentionKernel::kFlash;
+  const bool kept = scores_stay_inside(job);
   b.product("output", rows_of(job), hidden, out, !kept);
   const double bias = m.linear_bias || m.output_bias ? hidden : 0;
   p.dense += hidden * out + bias + (m.attention_sinks ? h.made_q : 0);

@@ -30,9 +30,7 @@ void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   weight.n = t.k;
   weight.k = t.m / t.groups;
   weight.saves = 0;
-  if (t.kind == TaskKind::kGrouped && !activations) {
-    weight.m = t.n * t.groups;
-  }
+  if (t.kind == TaskKind::kGrouped) weight.m = t.n * t.groups;  // each group's sum is its own
   weight.of_weights = !activations;
   // Sums of several micro-batches: read and written, in fp32 where the stack keeps them so.
   if (!activations) {
@@ -44,7 +42,7 @@ void product_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   out.push_back(weight);
 }
 
-void collective_backward(const Task& t, std::vector<Task>& out) {
+void collective_backward(const Job& job, const Task& t, std::vector<Task>& out) {
   Task back = t;
   back.backward_only = false;
   switch (t.collective) {
@@ -56,10 +54,12 @@ void collective_backward(const Task& t, std::vector<Task>& out) {
         out.push_back(back);
       }
       back.collective = CollectiveKind::kReduceScatter;
+      back.bytes /= gathered_share(job, t);  // sums are in 16 bit
       out.push_back(back);
       return;
     case CollectiveKind::kReduceScatter:
       back.collective = CollectiveKind::kAllGather;
+      back.bytes *= gathered_share(job, t);
       out.push_back(back);
       return;
     case CollectiveKind::kAllReduce:
@@ -103,7 +103,7 @@ std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward) 
         break;
       }
       case TaskKind::kCollective:
-        collective_backward(*t, out);
+        collective_backward(job, *t, out);
     }
   }
   return out;

@@ -1,6 +1,8 @@
 // Small helpers so that an outline reads like its formulas.
 #pragma once
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -15,18 +17,24 @@ inline double width(const Job& job) {
 
 class Builder {
  public:
-  explicit Builder(const Job& job) : job_(job), width_(width(job)) {}
+  explicit Builder(const Job& job)
+      : job_(job),
+        width_(width(job)),
+        weight_casts_(job.sharding == Sharding::kParameters
+                          ? 1
+                          : std::max(1.0, static_cast<double>(job.micro_batches()))) {}
 
   // Tasks from here on are of this module.
   void in(Module module) { module_ = module; }
 
   // [m,k] x [k,n]; keeps its input for the weight's gradient unless another task does. `low`: in
   // 8 bit where the job is: both operands are read in 16 bit and written twice, as they are and
-  // turned around.
+  // turned around; rows before they are gathered, and weights that stay on the rank once a step
+  // (Transformer Engine's is_first_microbatch).
   Task& product(const char* name, double m, double n, double k, bool saves_input = true,
                 bool low = true) {
     low = low && job_.precision == Precision::kFp8;
-    if (low) cast(m * k + n * k);
+    if (low) cast(m * k / input_parts + n * k / weight_casts_);
     Task& t = add(TaskKind::kProduct, name);
     t.m = m;
     t.n = n;
@@ -34,6 +42,9 @@ class Builder {
     t.flops = 2 * m * n * k;
     t.bytes = width_ * (m * n + m * k + n * k);
     t.low_precision = low;
+    for (const double columns : {n, k}) {
+      t.aligned = std::gcd(t.aligned, static_cast<std::int64_t>(columns * (low ? 1 : width_)));
+    }
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
     // An adapter reads the rows again, and adds its own output.
     if (job_.trains_adapters) {
@@ -90,7 +101,7 @@ class Builder {
 
  private:
   const Job& job_;
-  double width_;
+  double width_, weight_casts_;
   Module module_ = Module::kNorm;
 };
 
@@ -107,6 +118,8 @@ double residual_rows(const Job& job);
 // Before products on all rows of the tensor group, and after products that are partial sums.
 void enter(const Job& job, Builder& b, const char* name);
 void leave(const Job& job, Builder& b, const char* name);
+// Rows of the tensor axis are gathered in 8 bit where products are in it.
+double gathered_share(const Job& job, const Task& t);
 // Norm over the residual rows.
 void norm(const Job& job, Builder& b, const char* name, Parameters& p);
 

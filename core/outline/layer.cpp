@@ -64,7 +64,9 @@ Piece further_token(const Job& job) {
   b.product("join", rows, hidden / tp, 2 * hidden);
   b.input_parts = 1;
   if (job.layout.tp > 1) {
-    b.collective("gather_columns", CollectiveKind::kAllGather, Axis::kTensor, rows * hidden);
+    Task& t =
+        b.collective("gather_columns", CollectiveKind::kAllGather, Axis::kTensor, rows * hidden);
+    t.bytes *= gathered_share(job, t);
   }
   piece.parameters.dense += 2 * hidden * hidden / tp;
   piece.outline = std::move(b.outline);

@@ -45,6 +45,7 @@ struct Task {
   double flops = 0;  // multiply-adds count two
   double bytes = 0;  // read and written; of a collective: of the whole buffer (what an all-gather
                      // leaves, a reduce-scatter takes; sent by a rank of an all-to-all)
+  std::int64_t aligned = 128;  // of a product: bytes at which rows of its operands begin, <= 128
   PassKind pass = PassKind::kStream;
   std::int32_t kernels = 1;
   bool low_precision = false;  // in fp8 where the job is

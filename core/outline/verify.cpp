@@ -146,17 +146,21 @@ void Check::pairs() {
   const auto take = [&](const Carried& c, const char* of) {
     if (--open[c] < 0) note("collective_pairs", words_of(c) + " is missing in backward of " + of);
   };
+  // Rows of the tensor axis are gathered in the width of products, summed in 16 bit or more.
+  const auto share = [&](Axis axis) {
+    return axis == Axis::kTensor ? Forms(job_).gathered_bytes() / Forms(job_).row_bytes() : 1;
+  };
   int sums = 0, rows = 0;
   for (const Task& t : o_.forward) {
     if (!is_collective(t)) continue;
     switch (t.collective) {
       case CollectiveKind::kAllGather:
-        take({t.axis, CollectiveKind::kReduceScatter, t.bytes}, t.name);
+        take({t.axis, CollectiveKind::kReduceScatter, t.bytes / share(t.axis)}, t.name);
         // Korthikanti 2022: what was gathered is not kept, and gathered again.
         if (t.axis == Axis::kTensor) take({t.axis, CollectiveKind::kAllGather, t.bytes}, t.name);
         break;
       case CollectiveKind::kReduceScatter:
-        take({t.axis, CollectiveKind::kAllGather, t.bytes}, t.name);
+        take({t.axis, CollectiveKind::kAllGather, t.bytes * share(t.axis)}, t.name);
         break;
       case CollectiveKind::kRing:
         take({t.axis, CollectiveKind::kRing, 2 * t.bytes}, t.name);

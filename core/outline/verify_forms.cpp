@@ -83,6 +83,14 @@ double Forms::row_bytes() const {
   return tokens() / d(job_.layout.cp * job_.layout.sp) * d(job_.model.hidden) * width();
 }
 
+double Forms::gathered_bytes() const {
+  return row_bytes() / (job_.precision == Precision::kFp8 ? 2 : 1);
+}
+
+bool Forms::inside() const {
+  return is_flash(job_.stack.attention) && !(job_.model.attention_sinks && !job_.stack.fuses_sinks);
+}
+
 double Forms::input_bytes() const {
   return row_bytes() / (job_.sequence_parallel ? d(job_.layout.tp) : 1);
 }
@@ -140,7 +148,7 @@ double Forms::pairs_within(std::int64_t layer, std::int64_t from, std::int64_t t
 
 double Forms::pairs(std::int64_t layer) const {
   const std::int64_t s = job_.sequence_tokens, cp = job_.layout.cp;
-  if (job_.stack.attention != AttentionKernel::kFlash) {
+  if (!inside()) {
     return tokens() * d(s);  // masked, not left out
   }
   const std::vector<std::int64_t>& windows = job_.model.window;
@@ -185,9 +193,9 @@ std::vector<Forms::Moved> Forms::further_moved() const {
   std::vector<Moved> out;
   if (job_.layout.tp == 1) return out;
   for (int half = 0; half < (job_.sequence_parallel ? 2 : 0); ++half) {
-    out.push_back({Axis::kTensor, CollectiveKind::kAllGather, row_bytes(), nullptr, "join"});
+    out.push_back({Axis::kTensor, CollectiveKind::kAllGather, gathered_bytes(), nullptr, "join"});
   }
-  out.push_back({Axis::kTensor, CollectiveKind::kAllGather, row_bytes(), "join", nullptr});
+  out.push_back({Axis::kTensor, CollectiveKind::kAllGather, gathered_bytes(), "join", nullptr});
   return out;
 }
 
@@ -206,7 +214,7 @@ std::vector<Forms::Moved> Forms::head_moved() const {
   std::vector<Moved> out;
   if (job_.layout.tp == 1) return out;
   if (job_.sequence_parallel) {
-    out.push_back({Axis::kTensor, CollectiveKind::kAllGather, row_bytes(), nullptr, "logits"});
+    out.push_back({Axis::kTensor, CollectiveKind::kAllGather, gathered_bytes(), nullptr, "logits"});
   }
   // Of a row: the largest, the sum, the target's logit, in fp32.
   out.push_back({Axis::kTensor, CollectiveKind::kAllReduce,
@@ -217,7 +225,7 @@ std::vector<Forms::Moved> Forms::head_moved() const {
 void Forms::attention_moved(std::vector<Moved>& out) const {
   const Model& m = job_.model;
   const Layout& l = job_.layout;
-  const bool flash = job_.stack.attention == AttentionKernel::kFlash;
+  const bool flash = inside();
   const char* core = flash ? "core" : "scores";
   const char* last = flash ? "core" : "attended";
   const double tp = d(l.tp), sp = d(l.sp), rows = tokens() / d(l.cp * l.sp);
@@ -268,7 +276,8 @@ std::vector<Forms::Moved> Forms::layer_moved(std::int64_t layer) const {
     const double bytes = row_bytes();
     const auto half = [&](const char* first, const char* last) {
       if (parts) {
-        out.push_back({Axis::kTensor, CollectiveKind::kAllGather, bytes, nullptr, first});
+        out.push_back(
+            {Axis::kTensor, CollectiveKind::kAllGather, gathered_bytes(), nullptr, first});
       }
       out.push_back({Axis::kTensor, sum, bytes, last, nullptr});
     };

@@ -37,8 +37,9 @@ class Forms {
 
   double ranks() const;  // that share a micro-batch: tensor, context and sequence ones
   double ranks_of(Axis axis) const;
-  double width() const;      // bytes of an activation
-  double row_bytes() const;  // of one context rank's rows of the residual stream
+  double width() const;           // bytes of an activation
+  double row_bytes() const;       // of one context rank's rows of the residual stream
+  double gathered_bytes() const;  // the same on their way to products, in 8 bit where these are
   double input_bytes() const;
   // Of a layer: key and value heads that several tensor ranks hold, where there are fewer heads.
   double repeated_key_parameters() const;
@@ -50,6 +51,7 @@ class Forms {
 
  private:
   double tokens() const;
+  bool inside() const;  // scores never leave the attention kernel
   double projections() const;
   double pairs_within(std::int64_t layer, std::int64_t from, std::int64_t to) const;
   // Rows that choose experts, over all tensor ranks: each has its own part, or all of them.

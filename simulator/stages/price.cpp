@@ -15,9 +15,19 @@ using outline::CollectiveKind;
 using outline::Task;
 using outline::TaskKind;
 
-constexpr double kSumHalf = 160;       // columns of a sum at which a tile has half its speed lost
-constexpr double kPassHalf = 2 << 20;  // bytes of a pass at which it has half the bandwidth
+// FLOPs for each byte that a tile writes at its end: what beginning and end of a tile cost, in the
+// device's own FLOPs a byte. 160 columns of a sum on an A100, twice as many on an H100.
+constexpr double kTileEnds = 1.05;
+constexpr double kPassHalf = 2 << 20;       // bytes of a pass at which it has half the bandwidth
 constexpr double kMessageHalf = 256 << 10;  // bytes of a rank's part at which a link has half
+// The same of rings inside a node, and the share of the bandwidth that the protocols for small
+// messages reach instead: both from nccl-tests on 8 H100 (github.com/NVIDIA/nccl-tests; 18 us for
+// the smallest, 28 us for 1 MiB, 121 us for 16 MiB, 195 us for 32 MiB all-reduced).
+constexpr double kRingHalf = 1.7e6;
+constexpr double kSmallShare = 0.35;
+// FlashAttention 2 on Hopper against kernels that use its asynchronous units: 370 of 648 TFLOP/s
+// forward (Shah et al. 2024, arXiv 2407.08608, figure 5, heads of 128 columns).
+constexpr double kSynchronous = 370.0 / 648.0;
 constexpr double kUnknownProcessors = 108;
 
 // The part of the processors that work, over all waves of tiles; the best of the tiles that
@@ -36,6 +46,16 @@ double filled(double m, double n, double groups, double processors) {
     best = std::max(best, kSpeed[i] * m * n / padded);
   }
   return best;
+}
+
+// Tensor cores read operands in pieces of 16 bytes, and best in those of 128 (NVIDIA, Matrix
+// Multiplication Background, "multiples of 64 fp16 elements on A100"). Operands that lie otherwise
+// take the plain cores, with a quarter of the peak (A100: 78 of 312 TFLOP/s fp16).
+double aligned(std::int64_t common) {
+  if (common >= 128) return 1;
+  if (common >= 64) return 0.95;
+  if (common >= 32) return 0.9;
+  return common >= 16 ? 0.8 : 0.25;
 }
 
 const LinkTier* outer_tier(const Cluster& cluster) {
@@ -115,7 +135,11 @@ double Price::product(const Task& t) const {
   } else if (job_.precision == Precision::kFp32) {
     peak = d.peak_fp32.value() * d.attainable.product;
   }
-  const double share = filled(t.m, t.n, t.groups, processors) * t.k / (t.k + kSumHalf);
+  const bool low = t.low_precision && d.peak_fp8.value() > 0;
+  const double nominal = low ? d.peak_fp8.value() : d.peak_bf16.value();
+  const double ends = kTileEnds * nominal / d.memory_bandwidth.value();
+  const double share =
+      filled(t.m, t.n, t.groups, processors) * t.k / (t.k + ends) * aligned(t.aligned);
   const double bytes = t.bytes / (d.memory_bandwidth.value() * d.attainable.memory);
   const double product = t.flops / (peak * share) * job_.stack.product_factor;
   return job_.trains_adapters ? product + bytes : std::max(product, bytes);
@@ -128,7 +152,10 @@ double Price::attention(const Task& t) const {
   // its beginning behind where sequences are short.
   const double keys = t.flops / (4 * t.m * t.n * t.k) * (t.backward ? 0.4 : 1);
   const double filled_keys = keys / (keys + 128);
-  return t.flops / (d.peak_bf16.value() * reached * filled_keys) * job_.stack.attention_factor;
+  const bool behind = d.family == "hopper" && job_.stack.attention == AttentionKernel::kFlash;
+  const double kernel = behind ? kSynchronous : 1;
+  return t.flops / (d.peak_bf16.value() * reached * kernel * filled_keys) *
+         job_.stack.attention_factor;
 }
 
 double Price::exchange(const Span& s, double bytes) const {
@@ -155,19 +182,21 @@ double Price::collective(CollectiveKind kind, const Span& s, double bytes) const
   // One ring a rank of a node: all links of the nodes carry their part of the bytes.
   const double rate = several ? std::min(inner_, s.in_node * outer_) : inner_;
   const double part = bytes / s.ranks;
-  const double full = part / (part + kMessageHalf / (several ? 1 : 4));
   const double steps = s.ranks - 1;
   const double hop =
       several ? (steps - (s.nodes() - 1)) * inner_latency_ / 2 + (s.nodes() - 1) * outer_latency_
               : steps * inner_latency_ / 2;
-  const double once = hop + bytes * steps / s.ranks / (rate * full);
+  const double moved = several ? steps * (part + kMessageHalf)
+                               : steps * std::min(part / kSmallShare, part + kRingHalf);
+  const double once = hop + moved / rate;
   if (kind != CollectiveKind::kAllReduce) return once;
   // A tree has fewer steps where there is little to send.
   const double tree =
       2 * (std::log2(s.nodes() + 1) * outer_latency_ + std::log2(s.in_node + 1) * inner_latency_) +
-      2 * bytes / rate;
+      2 * (bytes + kMessageHalf) / rate;
+  const double sum = several ? std::min(2 * once, tree) : 2 * once;
   const double switched = reduced_in_network(s, bytes);
-  return std::min({2 * once, tree, switched > 0 ? switched : tree});
+  return switched > 0 ? std::min(sum, switched) : sum;
 }
 
 // An all-reduce in which switches sum (Graham 2016, SHARP; NVLS in the nodes): a rank sends and
@@ -187,7 +216,8 @@ double Price::reduced_in_network(const Span& s, double bytes) const {
     return ranks <= 1 ? 0 : (switched ? 2 : 2 * std::log2(ranks));
   };
   const double part = bytes / s.ranks;
-  const double full = part / (part + kMessageHalf / (s.nodes() > 1 ? 1 : 4));
+  const double full = s.nodes() > 1 ? part / (part + kMessageHalf)
+                                    : std::max(kSmallShare, part / (part + kRingHalf));
   const double within = times(inner, s.in_node) * bytes / inner_;
   const double beyond = times(outer, s.nodes()) * bytes / (s.in_node * outer_);
   return hops(inner, s.in_node) * inner_latency_ + hops(outer, s.nodes()) * outer_latency_ +

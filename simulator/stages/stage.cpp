@@ -53,30 +53,32 @@ Unit price_unit(const Job& job, const Price& price, Piece piece) {
   return u;
 }
 
-// Two lanes: compute of one unit after the other, and gathers that run one unit ahead, with the
-// reductions of the unit before on the same links.
+// Two lanes: compute of one unit after the other; gathers, which are issued when the unit before
+// begins, and reductions, which are issued when their unit ends.
 struct Lanes {
   const Job& job;
   double compute = 0, links = 0, begun = 0, exposed = 0;
+  double reducing = 0;  // of the unit before, issued but behind this unit's gather
 
   void unit(double seconds, double gather, double reduce) {
+    double ready = compute;
     if (gather > 0) {
-      const double there = std::max(links, begun) + gather;
-      links = there;
-      if (there > compute) {
-        exposed += there - compute;
-        compute = there;
-      }
+      links = std::max(links, begun) + gather;
+      ready = std::max(compute, links);
+      exposed += ready - compute;
     }
-    begun = compute;
+    if (reducing > 0) links = std::max(links, compute) + reducing;
+    begun = compute = ready;
     // Both are slower while the other runs.
-    const double beside = std::min(seconds, std::max(0.0, reduce + gather));
-    const double slowed = beside * (job.cluster.compute_slowdown - 1);
-    exposed += slowed + job.stack.exposed_share * beside;
-    compute += seconds + slowed + job.stack.exposed_share * beside;
-    if (reduce > 0) links = std::max(links, compute) + reduce;
+    const double beside = std::min(seconds, reduce + gather);
+    const double slowed =
+        beside * (job.cluster.compute_slowdown - 1 + job.stack.exposed_share);
+    exposed += slowed;
+    compute += seconds + slowed;
+    reducing = reduce;
   }
   void finish() {
+    if (reducing > 0) links = std::max(links, compute) + reducing;
     exposed += std::max(0.0, links - compute);
     compute = std::max(compute, links);
   }

@@ -266,6 +266,7 @@ TEST(Directions, ALargerShardingGroupGathersLonger) {
   Job narrow = dense_job(64, 8);
   narrow.sharding = Sharding::kParameters;
   narrow.stack.overlaps_gradients = false;
+  narrow.global_sequences = 512;  // eight micro-batches, and one sum over replicas
   narrow.layout.fsdp_d = 8;
   narrow.layout.replicate_d = 8;
   Job wide = narrow;
@@ -285,8 +286,7 @@ TEST(Directions, NamesAndOrderOfIdsChangeNothing) {
     const Job job = random_job(models(), seed);
     Job other = job;
     other.model.name = other.model.model_type = other.model.sha256 = "a";
-    other.cluster.name = other.cluster.sha256 = other.cluster.device.name =
-        other.cluster.device.family = "b";
+    other.cluster.name = other.cluster.sha256 = other.cluster.device.name = "b";
     other.stack.name = other.stack.family = other.stack.source = other.stack.released = "c";
     for (LinkTier& tier : other.cluster.tiers) tier.name = "d";
     const JobPrediction before = predict(job), after = predict(other);

@@ -54,7 +54,8 @@ void draw_switches(Draw& draw, Job& job) {
   job.trains_adapters = draw.between(0, 4) == 0;
   job.expert_load_cv = draw.coin() ? 0.1 * static_cast<double>(draw.between(1, 10)) : 0;
   Stack& s = job.stack;
-  s.attention = one_of<AttentionKernel>(draw, 3);
+  s.attention = one_of<AttentionKernel>(draw, 4);
+  s.fuses_sinks = draw.coin();
   s.fused_passes = draw.coin();
   s.overlaps_tensor = draw.coin();
   s.overlaps_experts = draw.coin();

@@ -289,7 +289,7 @@ TEST(Stacks, AreChosenByWordsAndDate) {
     return stack == nullptr ? "" : stack->name;
   };
   EXPECT_EQ(name("framework=Megatron-LM", "2021-04"), "megatron-lm-2021");
-  EXPECT_EQ(name("framework=Megatron-LM", "2024"), "megatron-core-2023");
+  EXPECT_EQ(name("framework=Megatron-LM", "2024"), "megatron-lm-2023");
   EXPECT_EQ(name("framework=Megatron-LM; fsdp=DeepSpeed ZeRO-3", "2021-04"),
             "deepspeed-zero3-2021");
   EXPECT_EQ(name("framework=Megatron-LM, no flash attention", "2022-05"), "megatron-lm-2021");
