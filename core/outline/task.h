@@ -53,7 +53,7 @@ struct Task {
   bool beside = false;  // a collective that runs beside the products next to it
   bool backward_only = false;
   bool backward = false;  // of attention: prices differ
-  double saves = 0;  // bytes kept for backward
+  double saves = 0;       // bytes kept for backward
 };
 
 // A layer's (or an end's) tasks. Backward does not hold what is run again: `again` does, the parts

@@ -18,7 +18,7 @@ using outline::TaskKind;
 // FLOPs for each byte that a tile writes at its end: what beginning and end of a tile cost, in the
 // device's own FLOPs a byte. 160 columns of a sum on an A100, twice as many on an H100.
 constexpr double kTileEnds = 1.05;
-constexpr double kPassHalf = 2 << 20;  // bytes of a pass at which it has half the bandwidth
+constexpr double kPassHalf = 2 << 20;       // bytes of a pass at which it has half the bandwidth
 constexpr double kMessageHalf = 256 << 10;  // bytes of a rank's part at which a link has half
 // The same of rings inside a node, and the share of the bandwidth that the protocols for small
 // messages reach instead: both from nccl-tests on 8 H100 (github.com/NVIDIA/nccl-tests; 18 us for
