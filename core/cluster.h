@@ -33,9 +33,9 @@ struct EfficiencyCurve {
 // Of what a datasheet promises, what large ops reach: free parameters of a device
 // (simulator/stages/parameters.h).
 struct Attainable {
-  double product = 0.75;     // of the peak, by large products of 16 bit
-  double low_product = 0.6;  // the same of 8 bit
-  double attention = 0.5;    // of the 16 bit peak, forward
+  double product = 0.8;       // of the peak, by large products of 16 bit
+  double low_product = 0.65;  // the same of 8 bit
+  double attention = 0.5;     // of the 16 bit peak, forward
   double attention_backward = 0.4;
   double memory = 0.85;  // of the bandwidth, by large passes
   bool operator==(const Attainable&) const = default;

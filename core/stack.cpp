@@ -108,8 +108,7 @@ std::size_t letters(const StackMatch& match) {
 }  // namespace
 
 const char* name_of(AttentionKernel kernel) {
-  constexpr std::array<const char*, 4> names = {"unfused", "fused_softmax", "flash",
-                                               "flash_async"};
+  constexpr std::array<const char*, 4> names = {"unfused", "fused_softmax", "flash", "flash_async"};
   return names[static_cast<std::size_t>(kernel)];
 }
 

@@ -39,7 +39,7 @@ struct Stack {
   // What it does, from its documentation (each file's "source").
   AttentionKernel attention = AttentionKernel::kFlash;
   bool fuses_sinks = false;  // flash kernels know sinks (cuDNN since 9.13; FlashAttention does not)
-  bool fused_passes = true;          // element-wise neighbours in one kernel
+  bool fused_passes = true;  // element-wise neighbours in one kernel
   bool overlaps_gradients = true;    // reduction of gradients beside the last backward
   bool overlaps_parameters = false;  // gathering of updated parameters beside the first forward
   bool overlaps_tensor = false;      // collectives of the tensor axis beside products, in parts
@@ -58,7 +58,7 @@ struct Stack {
   std::string released;                   // "2024-07"
   std::string source;                     // of what stands above
   // Free parameters of the stack (simulator/stages/parameters.h has meaning, range and prior).
-  double host_per_kernel_s = 12e-6;
+  double host_per_kernel_s = 30e-6;
   double pass_factor = 1;       // bytes of element-wise passes over what they cannot avoid
   double product_factor = 1;    // time of products over that of the device's curve
   double attention_factor = 1;  // the same of attention

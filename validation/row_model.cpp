@@ -123,9 +123,8 @@ void complete_from_known(Model& m, RowJob& out) {
     m.linear_bias = known.linear_bias;
     m.attention_sinks = known.attention_sinks;
     if (m.window.empty() && known.layers == m.layers) m.window = known.window;
-    out.completed.push_back(
-        fmt::format("norms, biases, sinks, windows as configs/models/{}.json (same extents)",
-                    known.name));
+    out.completed.push_back(fmt::format(
+        "norms, biases, sinks, windows as configs/models/{}.json (same extents)", known.name));
     return;
   }
 }

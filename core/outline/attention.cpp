@@ -95,7 +95,7 @@ void unfused_core(const Job& job, Builder& b, const Heads& h) {
   qk.flops = 2 * scores * h.qk_cols;
   qk.bytes = width(job) * (scores + 2 * sequences * h.q * s * h.qk_cols);
   qk.saves = width(job) * sequences * s * (h.q + h.kv) * h.qk_cols;
-  const bool fused = job.stack.attention == AttentionKernel::kFusedSoftmax;
+  const bool fused = job.stack.attention != AttentionKernel::kUnfused;
   Task& softmax = b.pass("softmax", PassKind::kActivation, scores, scores, scores);
   softmax.kernels = fused ? 1 : 4;
   if (!fused) softmax.bytes *= 3;  // scale, mask and cast of their own

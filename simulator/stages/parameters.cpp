@@ -34,7 +34,7 @@ struct DeviceParameter {
 };
 
 constexpr DeviceParameter kDevice[] = {
-    {"product", &Attainable::product, "of the 16 bit peak, by large products", 0.3, 1, 0.15},
+    {"product", &Attainable::product, "of the 16 bit peak, by large products", 0.3, 1, 0.1},
     {"low_product", &Attainable::low_product, "of the 8 bit peak, by large products", 0.2, 1, 0.2},
     {"attention", &Attainable::attention, "of the 16 bit peak, by attention forward", 0.1, 1, 0.25},
     {"attention_backward", &Attainable::attention_backward, "the same backward", 0.1, 1, 0.25},

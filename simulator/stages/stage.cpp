@@ -71,8 +71,7 @@ struct Lanes {
     begun = compute = ready;
     // Both are slower while the other runs.
     const double beside = std::min(seconds, reduce + gather);
-    const double slowed =
-        beside * (job.cluster.compute_slowdown - 1 + job.stack.exposed_share);
+    const double slowed = beside * (job.cluster.compute_slowdown - 1 + job.stack.exposed_share);
     exposed += slowed;
     compute += seconds + slowed;
     reducing = reduce;
