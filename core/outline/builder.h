@@ -35,6 +35,8 @@ class Builder {
     t.bytes = width_ * (m * n + m * k + n * k);
     t.low_precision = low;
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
+    t.gathered = input_parts > 1 ? m * k * width_ : 0;
+    if (job_.trains_adapters && !has_adapter()) t.saves = 0;
     // An adapter reads the rows again, and adds its own output.
     if (job_.trains_adapters) {
       t.bytes += width_ * (m * k + 3 * m * n);
@@ -89,6 +91,13 @@ class Builder {
   double input_parts = 1;  // ranks that part what a product keeps of its input
 
  private:
+  // The weights of attention's projections have one (Hu 2021); of frozen weights nobody needs the
+  // gradient, nor so the input.
+  bool has_adapter() const {
+    return module_ == Module::kProjections || module_ == Module::kLatentUp ||
+           module_ == Module::kOutput || module_ == Module::kCoreAttention;
+  }
+
   const Job& job_;
   double width_;
   Module module_ = Module::kNorm;
