@@ -134,9 +134,14 @@ void summarise_groups(const std::vector<Outcome>& outcomes, Summary& out) {
 
 }  // namespace
 
+double Outcome::memory_bytes() const {
+  if (!prediction) return kNone;
+  return row.measured.memory_allocated ? prediction->allocated_bytes : prediction->peak_bytes;
+}
+
 double Outcome::memory_error() const {
   const auto measured = row.memory_bytes();
-  return prediction && measured ? prediction->peak_bytes / *measured - 1 : kNone;
+  return prediction && measured ? memory_bytes() / *measured - 1 : kNone;
 }
 
 Outcome validate_row(const PublishedRow& row, const std::vector<Stack>& stacks,
