@@ -161,6 +161,7 @@ Result<Stack> parse_stack(const std::string& text, const std::string& place) {
     stack.*row.member = reader.boolean_or(row.name, stack.*row.member);
   }
   stack.recompute = reader.text_or("recompute", stack.recompute);
+  if (reader.has("selective")) stack.selective = reader.choice("selective", {"core_attn", "op"});
   if (reader.has("dispatcher")) {
     stack.dispatcher = reader.choice("dispatcher", {"all_to_all", "deduplicated", "all_gather"});
   }
@@ -231,6 +232,7 @@ Json to_json(const Stack& stack) {
   json.set("loss", name_of(stack.loss));
   for (const Switch& row : switches()) json.set(row.name, stack.*row.member);
   return json.set("recompute", stack.recompute)
+      .set("selective", stack.selective)
       .set("dispatcher", stack.dispatcher)
       .set("micro_batch", stack.micro_batch)
       .set("live_parameters", stack.live_parameters)

@@ -62,6 +62,7 @@ struct Stack {
   // Of sharded parameters, as many at most are gathered at a time; 0: a layer and the one ahead.
   std::int64_t live_parameters = 0;
   std::string recompute = "none";         // in the words of published runs (validation/words.h)
+  std::string selective = "core_attn";    // what "selective" alone means: the same, or "op"
   std::string dispatcher = "all_to_all";  // as Layout::dispatcher, or "deduplicated"
   std::int64_t micro_batch = 1;           // sequences
   std::string positions = "learned";      // of models with plain MLPs: "learned", "alibi"

@@ -36,6 +36,10 @@ Recompute recompute_of_row(const PublishedRow& row, const Stack& stack, RowJob& 
     words = stack.recompute;
     out.completed.push_back(fmt::format("recompute={} (default of {})", words, stack.name));
   }
+  if (lower_case(words) == "selective" && stack.selective != "core_attn") {
+    words = "selective: " + stack.selective;
+    out.completed.push_back(fmt::format("recompute={} (of {})", words, stack.name));
+  }
   if (mentions(words, "offload")) {
     out.refused.push_back({"plan.recompute", "activations on the host are not priced"});
     return {};

@@ -43,6 +43,7 @@ std::string layout_words(const Job& job) {
   if (job.model.is_moe()) text += fmt::format(" ep {} etp {}", l.ep, l.etp);
   text += fmt::format(" mb {} {}", l.micro_batch, name_of(job.sharding));
   if (job.layout.fsdp_d > 1) text += fmt::format(" {}", l.fsdp_d);
+  if (job.recompute.ops) text += " ops";
   if (job.recompute.full) text += fmt::format(" full {}", job.recompute.full_layers);
   for (int i = 0; i < kNumModules; ++i) {
     const auto module = static_cast<Module>(i);

@@ -149,17 +149,43 @@ LossBytes loss_bytes(const Job& job) {
   return {};
 }
 
-// `input`: bytes that the layer's input takes.
+// Of Recompute::ops, a task's part: every second product is half of each. `kept`: bytes of what
+// it keeps of its output instead of its input.
+bool op_again(const Job& job, Task& t, double& kept) {
+  switch (t.kind) {
+    case TaskKind::kProduct:
+    case TaskKind::kGrouped:
+      kept += width(job) * t.m * t.n / 2;
+      t.n /= 2;
+      t.flops /= 2;
+      t.bytes /= 2;
+      return true;
+    case TaskKind::kAttention:
+      kept += width(job) * t.m * t.n * t.k;
+      return false;
+    case TaskKind::kPass:
+      return true;
+    case TaskKind::kCollective:
+      return t.collective == CollectiveKind::kAllGather ||
+             t.collective == CollectiveKind::kAllToAll;
+  }
+  return false;
+}
+
+// `input`: bytes that the layer's input takes; 0: of an end, which is not run again.
 void finish(const Job& job, Outline& o, bool whole, double input) {
   o.backward = backward_of(job, o.forward);
   o.forward.erase(std::remove_if(o.forward.begin(), o.forward.end(),
                                  [](const Task& t) { return t.backward_only; }),
                   o.forward.end());
   double kept = 0, dropped = 0, most = 0;
+  const bool ops = job.recompute.ops && !whole && input > 0;
+  if (ops) kept = input;
   for (const Task& t : o.forward) {
-    const bool again = whole || job.recompute.again(t.module);
-    if (again) o.again.push_back(t);
-    (again ? dropped : kept) += t.saves;
+    Task part = t;
+    const bool again = ops ? op_again(job, part, kept) : whole || job.recompute.again(t.module);
+    if (again) o.again.push_back(part);
+    (again || ops ? dropped : kept) += t.saves;
     most = std::max(most, transient_of(job, t));
   }
   o.saves = whole ? input : kept;

@@ -107,6 +107,22 @@ TEST(Jobs, WordsOnMemoryAgainstTheStack) {
   EXPECT_EQ(job(row).stack.loss, LossKernel::kTorch);
 }
 
+TEST(Jobs, SelectiveIsWhatTheStackMeans) {
+  PublishedRow row = made_up_row();
+  row.plan.recompute = "selective";
+  EXPECT_TRUE(job(row).recompute.again(Module::kCoreAttention));
+  EXPECT_FALSE(job(row).recompute.ops);
+  row.plan.extra["framework"] = "torchtitan";
+  EXPECT_TRUE(job(row).recompute.ops);
+  EXPECT_FALSE(job(row).recompute.again(Module::kCoreAttention));
+  EXPECT_TRUE(lists(job_of(row, stacks()), "recompute=selective: op"));
+  row.plan.recompute = "selective: core_attn";
+  EXPECT_FALSE(job(row).recompute.ops);
+  row.plan.extra["framework"] = "NeMo 25.04";
+  row.plan.recompute = "selective (op)";
+  EXPECT_TRUE(job(row).recompute.ops);
+}
+
 TEST(Jobs, RefusesWithTheField) {
   const auto with = [](auto change) {
     PublishedRow row = made_up_row();
