@@ -23,13 +23,16 @@ using simulator::FreeParameter;
 using simulator::Owner;
 using simulator::ParameterValue;
 
+// Memory that is so far off is not of the job that the row's words describe (something is kept on
+// the host, another batch is meant): there is nothing to learn from it.
+constexpr double kMisread = 0.4;
 constexpr double kHuber = 0.1;  // errors beyond it count linearly
 // Loss of a parameter one deviation from its prior. A reading of memory says more than one of time:
 // it is the same in every run.
 constexpr double kStepPrior = 2e-3, kMemoryPrior = 1e-3;
 constexpr double kFirstStep = 0.25, kLastStep = 0.01;
 
-double loss_of(double error) {
+double huber(double error) {
   const double e = std::abs(error);
   return e < kHuber ? e * e / (2 * kHuber) : e - kHuber / 2;
 }
@@ -66,6 +69,10 @@ double error_of(const FitRow& row, Quantity quantity, const simulator::JobPredic
   return std::log((row.allocated ? p.allocated_bytes : p.peak_bytes) / row.measured_bytes);
 }
 
+double loss_of(double error, Quantity quantity) {
+  return huber(quantity == Quantity::kStep ? error : std::clamp(error, -kMisread, kMisread));
+}
+
 class Fitter {
  public:
   Fitter(const std::vector<FitRow>& rows, Quantity quantity, const Predictor& predict)
@@ -82,7 +89,8 @@ class Fitter {
 
   double loss() const {
     double sum = 0;
-    for (std::size_t i = 0; i < rows_.size(); ++i) sum += weights_[i] * loss_of(errors_[i]);
+    for (std::size_t i = 0; i < rows_.size(); ++i)
+      sum += weights_[i] * loss_of(errors_[i], quantity_);
     return sum;
   }
 
@@ -164,8 +172,8 @@ class Fitter {
     std::vector<double> fresh;
     for (const std::size_t i : acts_[v]) {
       fresh.push_back(error_of(i));
-      before += weights_[i] * loss_of(errors_[i]);
-      after += weights_[i] * loss_of(fresh.back());
+      before += weights_[i] * loss_of(errors_[i], quantity_);
+      after += weights_[i] * loss_of(fresh.back(), quantity_);
     }
     if (after >= before) {
       p.value = old;

@@ -124,6 +124,21 @@ TEST(Fit, MemoryAndTimeAreFittedApart) {
   }
 }
 
+TEST(Fit, MemoryOfAnotherJobTeachesNothing) {
+  std::vector<FitRow> rows = memory_rows(0, false);
+  const std::vector<simulator::ParameterValue> before = fit(rows, kPredict).values;
+  const std::size_t count = rows.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    rows.push_back(rows[i]);
+    rows.back().measured_bytes *= 3;
+  }
+  const std::vector<simulator::ParameterValue> after = fit(rows, kPredict).values;
+  ASSERT_EQ(before.size(), after.size());
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    EXPECT_NEAR(std::log(after[i].value / before[i].value), 0, 0.1) << before[i].name;
+  }
+}
+
 TEST(Fit, AllocatedMemoryKnowsNoReserve) {
   // Rows of what was alive say nothing of what the process took beyond it.
   std::vector<FitRow> rows = memory_rows(0, false);
