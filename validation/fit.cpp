@@ -23,11 +23,16 @@ using simulator::FreeParameter;
 using simulator::Owner;
 using simulator::ParameterValue;
 
-constexpr double kHuber = 0.1;   // errors beyond it count linearly
-constexpr double kPrior = 5e-4;  // loss of a parameter one deviation from its prior
+// Memory that is so far off is not of the job that the row's words describe (something is kept on
+// the host, another batch is meant): there is nothing to learn from it.
+constexpr double kMisread = 0.4;
+constexpr double kHuber = 0.1;  // errors beyond it count linearly
+// Loss of a parameter one deviation from its prior. A reading of memory says more than one of time:
+// it is the same in every run.
+constexpr double kStepPrior = 5e-4, kMemoryPrior = 1e-3;
 constexpr double kFirstStep = 0.25, kLastStep = 0.01;
 
-double loss_of(double error) {
+double huber(double error) {
   const double e = std::abs(error);
   return e < kHuber ? e * e / (2 * kHuber) : e - kHuber / 2;
 }
@@ -52,10 +57,26 @@ void add(Support& s, const FitRow& row) {
   s.models.insert({m.hidden, m.ffn, m.experts});
 }
 
+// What is fitted to: the step or the memory of a row.
+enum class Quantity : std::uint8_t { kStep, kMemory };
+
+bool has(const FitRow& row, Quantity quantity) {
+  return (quantity == Quantity::kStep ? row.measured_s : row.measured_bytes) > 0;
+}
+
+double error_of(const FitRow& row, Quantity quantity, const simulator::JobPrediction& p) {
+  if (quantity == Quantity::kStep) return std::log(p.step.value() / row.measured_s);
+  return std::log((row.allocated ? p.allocated_bytes : p.peak_bytes) / row.measured_bytes);
+}
+
+double loss_of(double error, Quantity quantity) {
+  return huber(quantity == Quantity::kStep ? error : std::clamp(error, -kMisread, kMisread));
+}
+
 class Fitter {
  public:
-  Fitter(const std::vector<FitRow>& rows, const Predictor& predict)
-      : rows_(rows), predict_(predict), errors_(rows.size()) {
+  Fitter(const std::vector<FitRow>& rows, Quantity quantity, const Predictor& predict)
+      : rows_(rows), quantity_(quantity), predict_(predict), errors_(rows.size()) {
     std::map<std::string, double> counts;
     for (const FitRow& r : rows) ++counts[r.source];
     for (const FitRow& r : rows) {
@@ -68,7 +89,8 @@ class Fitter {
 
   double loss() const {
     double sum = 0;
-    for (std::size_t i = 0; i < rows_.size(); ++i) sum += weights_[i] * loss_of(errors_[i]);
+    for (std::size_t i = 0; i < rows_.size(); ++i)
+      sum += weights_[i] * loss_of(errors_[i], quantity_);
     return sum;
   }
 
@@ -104,7 +126,7 @@ class Fitter {
   double error_of(std::size_t i) const {
     Job job = rows_[i].job;
     simulator::apply(values, job);
-    return std::log(predict_(job).step.value() / rows_[i].measured_s);
+    return validation::error_of(rows_[i], quantity_, predict_(job));
   }
 
   // Some parameters act only beyond a threshold, such as the host's.
@@ -135,7 +157,8 @@ class Fitter {
 
   double prior_loss(std::size_t v) const {
     const double deviations = std::log(values[v].value / limits_[v].prior) / limits_[v].spread;
-    return kPrior * deviations * deviations;
+    const double each = quantity_ == Quantity::kStep ? kStepPrior : kMemoryPrior;
+    return each * deviations * deviations;
   }
 
   bool try_step(std::size_t v, double step) {
@@ -149,8 +172,8 @@ class Fitter {
     std::vector<double> fresh;
     for (const std::size_t i : acts_[v]) {
       fresh.push_back(error_of(i));
-      before += weights_[i] * loss_of(errors_[i]);
-      after += weights_[i] * loss_of(fresh.back());
+      before += weights_[i] * loss_of(errors_[i], quantity_);
+      after += weights_[i] * loss_of(fresh.back(), quantity_);
     }
     if (after >= before) {
       p.value = old;
@@ -161,6 +184,7 @@ class Fitter {
   }
 
   const std::vector<FitRow>& rows_;
+  const Quantity quantity_;
   const Predictor& predict_;
   std::vector<double> errors_, weights_;
   std::vector<Fitted> limits_;
@@ -171,22 +195,27 @@ Fitted fitted(const FreeParameter& p, const std::string& of, double prior) {
   return {{p.owner, of, p.name, prior, 0}, prior, p.min, p.max, p.spread};
 }
 
-// At most so many rows of each source, evenly spread.
-std::vector<FitRow> thinned(const std::vector<FitRow>& rows, std::size_t most) {
+// Of the rows that have it, at most so many of each source, evenly spread.
+std::vector<FitRow> thinned(const std::vector<FitRow>& rows, Quantity quantity, std::size_t most) {
   std::map<std::string, std::size_t> counts, seen;
-  for (const FitRow& r : rows) ++counts[r.source];
+  for (const FitRow& r : rows) counts[r.source] += has(r, quantity) ? 1 : 0;
   std::vector<FitRow> out;
   for (const FitRow& r : rows) {
+    if (!has(r, quantity)) continue;
     const std::size_t count = counts[r.source], i = seen[r.source]++;
     if (count <= most || i * most / count != (i + 1) * most / count) out.push_back(r);
   }
   return out;
 }
 
-}  // namespace
-
-FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const FitOptions& options) {
-  const std::vector<FitRow> rows = thinned(all, options.rows_of_a_source);
+// The mean losses before and after; values are added.
+std::pair<double, double> fit_quantity(const std::vector<FitRow>& all, Quantity quantity,
+                                       const Predictor& predict, const FitOptions& options,
+                                       std::vector<ParameterValue>& values) {
+  const std::vector<FitRow> rows = thinned(all, quantity, options.rows_of_a_source);
+  const auto acts = [&](const FreeParameter& p) {
+    return p.of_time == (quantity == Quantity::kStep);
+  };
   std::map<std::string, Support> devices, links, families, stacks;
   std::map<std::string, std::string> family_of;
   for (const FitRow& row : rows) {
@@ -196,15 +225,14 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
     add(stacks[row.job.stack.name], row);
     family_of[row.job.stack.name] = row.job.stack.family;
   }
-  Fitter fitter(rows, predict);
-  FitResult result;
-  result.before = fitter.loss();
+  Fitter fitter(rows, quantity, predict);
+  const double before = fitter.loss();
   const auto& owners = [&](Owner owner) -> const std::map<std::string, Support>& {
     if (owner == Owner::kDevice) return devices;
     return owner == Owner::kLink ? links : families;
   };
   for (const FreeParameter& p : simulator::free_parameters()) {
-    if (!p.of_time) continue;
+    if (!acts(p)) continue;
     for (const auto& [name, support] : owners(p.owner)) {
       fitter.add_value(fitted(p, name, p.prior));
     }
@@ -218,7 +246,7 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
                         (support.sources.size() >= 2 || support.models.size() >= 3);
     if (!enough || stack == family_of[stack]) continue;
     for (const FreeParameter& p : simulator::free_parameters()) {
-      if (p.owner != Owner::kStack || !p.of_time) continue;
+      if (p.owner != Owner::kStack || !acts(p)) continue;
       for (const ParameterValue& f : shared) {
         if (f.owner != Owner::kStack || f.of != family_of[stack] || f.name != p.name) continue;
         Fitted own = fitted(p, stack, f.value);
@@ -228,8 +256,19 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
     }
   }
   fitter.descend(options.turns);
-  result.values = fitter.values;
-  result.after = fitter.loss();
+  values.insert(values.end(), fitter.values.begin(), fitter.values.end());
+  return {before, fitter.loss()};
+}
+
+}  // namespace
+
+FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
+              const FitOptions& options) {
+  FitResult result;
+  std::tie(result.before, result.after) =
+      fit_quantity(rows, Quantity::kStep, predict, options, result.values);
+  std::tie(result.memory_before, result.memory_after) =
+      fit_quantity(rows, Quantity::kMemory, predict, options, result.values);
   return result;
 }
 
@@ -237,10 +276,12 @@ std::vector<FitRow> fit_rows(const std::vector<PublishedRow>& rows,
                              const std::vector<Stack>& stacks) {
   std::vector<FitRow> out;
   for (const PublishedRow& row : rows) {
-    const auto measured = row.step_s();
-    if (!measured) continue;
+    const auto step = row.step_s(), memory = row.memory_bytes();
+    if (!step && !memory) continue;
     const RowJob made = job_of(row, stacks);
-    if (made.job) out.push_back({*made.job, *measured, row.source});
+    if (!made.job) continue;
+    out.push_back({*made.job, step.value_or(0), row.source, memory.value_or(0),
+                   row.measured.memory_allocated});
   }
   return out;
 }

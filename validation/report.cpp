@@ -246,7 +246,7 @@ Json rows_json(const std::vector<Outcome>& outcomes) {
                   .set("p10_s", if_predicted(p.p10.value()))
                   .set("p90_s", if_predicted(p.p90.value()))
                   .set("measured_step_s", optional_number(o.row.step_s()))
-                  .set("predicted_mem_gib", if_predicted(p.peak_bytes / kGib))
+                  .set("predicted_mem_gib", if_predicted(o.memory_bytes() / kGib))
                   .set("measured_mem_gb", optional_number(o.row.measured.memory))
                   .set("usable_mem_gib", if_predicted(p.usable_bytes / kGib))
                   .set("fits", predicted ? Json(p.fits) : Json())

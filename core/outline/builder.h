@@ -46,6 +46,8 @@ class Builder {
       t.aligned = std::gcd(t.aligned, static_cast<std::int64_t>(columns * (low ? 1 : width_)));
     }
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
+    t.gathered = input_parts > 1 ? m * k * width_ : 0;
+    if (job_.trains_adapters && !has_adapter()) t.saves = 0;
     // An adapter reads the rows again, and adds its own output.
     if (job_.trains_adapters) {
       t.bytes += width_ * (m * k + 3 * m * n);
@@ -100,6 +102,13 @@ class Builder {
   double input_parts = 1;  // ranks that part what a product keeps of its input
 
  private:
+  // The weights of attention's projections have one (Hu 2021); of frozen weights nobody needs the
+  // gradient, nor so the input.
+  bool has_adapter() const {
+    return module_ == Module::kProjections || module_ == Module::kLatentUp ||
+           module_ == Module::kOutput || module_ == Module::kCoreAttention;
+  }
+
   const Job& job_;
   double width_, weight_casts_;
   Module module_ = Module::kNorm;

@@ -14,13 +14,19 @@ double fullest(double cv, double ranks, double local) {
   return 1 + cv / std::sqrt(local) * std::sqrt(2 * std::log(ranks));
 }
 
+// Op by op, the activated gate is kept beside the two halves that the fused kernel keeps.
+double unfused_gate(const Job& job, double ffn) {
+  return job.model.gated && !job.stack.fused_passes ? ffn : 0;
+}
+
 // Rows, width of the activations; one MLP of `ffn` columns on this rank.
 void mlp_products(const Job& job, Builder& b, double rows, double ffn, Parameters& p) {
   const Model& m = job.model;
   const auto hidden = static_cast<double>(m.hidden);
   const double in = m.gated ? 2 * ffn : ffn;
   b.product("up", rows, in, hidden);
-  b.pass("activation", PassKind::kActivation, rows * in, rows * ffn, rows * in);
+  b.pass("activation", PassKind::kActivation, rows * in, rows * ffn,
+         rows * (in + unfused_gate(job, ffn)));
   b.product("down", rows, hidden, ffn);
   p.dense += hidden * (in + ffn) + (m.linear_bias ? in + hidden : 0);
 }
@@ -66,14 +72,16 @@ void routed(const Job& job, Builder& b, Parameters& p) {
   const double ffn = static_cast<double>(m.moe_ffn) / etp, in = m.gated ? 2 * ffn : ffn;
   b.grouped("experts_up", arrived, in, hidden, local);
   b.in(Module::kExpertActivation);
-  b.pass("expert_activation", PassKind::kActivation, arrived * in, arrived * ffn, arrived * in);
+  b.pass("expert_activation", PassKind::kActivation, arrived * in, arrived * ffn,
+         arrived * (in + unfused_gate(job, ffn)));
   b.in(Module::kExperts);
   b.grouped("experts_down", arrived, hidden, ffn, local);
   p.expert += local * (hidden * (in + ffn) + (m.linear_bias ? in + hidden : 0));
   b.in(Module::kDispatch);
   if (l.ep > 1) b.pass("unsort", PassKind::kRows, arrived * hidden, arrived * hidden).kernels = 2;
   move("combine", false);
-  b.pass("unpermute", PassKind::kRows, chosen * hidden, own * hidden, chosen * hidden).kernels = 3;
+  const double outputs = job.stack.keeps_expert_outputs ? chosen * hidden : 0;
+  b.pass("unpermute", PassKind::kRows, chosen * hidden, own * hidden, outputs).kernels = 3;
 }
 
 }  // namespace

@@ -113,20 +113,89 @@ std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward) 
   return out;
 }
 
-// `input`: bytes that the layer's input takes.
+// Bytes of what comes and goes while a task's backward runs: the gradients of its output and of
+// its input, and the input where it is gathered again.
+double transient_of(const Job& job, const Task& t) {
+  switch (t.kind) {
+    case TaskKind::kProduct:
+    case TaskKind::kGrouped:
+      return width(job) * t.m * (t.n + t.k) + t.gathered;
+    case TaskKind::kAttention:
+      return t.saves;  // of queries, keys, values and the output: as many as are kept
+    case TaskKind::kPass:
+      // Of an activation: of its input, which is kept, and of its output, half as wide with a gate.
+      return t.pass == PassKind::kActivation ? t.saves * (job.model.gated ? 1.5 : 2) : 0;
+    case TaskKind::kCollective:
+      return 0;
+  }
+  return 0;
+}
+
+// Bytes a logit: from the loss to its backward, and beyond them at the fullest point, where the
+// 16 bit gradient (of the product behind: transient_of) is not there yet.
+struct LossBytes {
+  double saves = 0, worst = 0;
+};
+
+LossBytes loss_bytes(const Job& job) {
+  const double each = job.stack.fp32_loss ? 4 : width(job), half = width(job);
+  switch (job.stack.loss) {
+    case LossKernel::kTorch:
+      // Log-probabilities; their gradient and that of the logits' copy. Split over ranks (PyTorch's
+      // loss_parallel), the exponentials of the log-probabilities beside them.
+      return {each, (job.layout.tp > 1 ? 3 : 2) * each - half};
+    case LossKernel::kInPlace:
+      return {each, 0};
+    case LossKernel::kFused:
+      return {half, 0};
+    case LossKernel::kChunked:
+      return {0, 3 * each};
+  }
+  return {};
+}
+
+// Of Recompute::ops, a task's part: every second product is half of each. `kept`: bytes of what
+// it keeps of its output instead of its input.
+bool op_again(const Job& job, Task& t, double& kept) {
+  switch (t.kind) {
+    case TaskKind::kProduct:
+    case TaskKind::kGrouped:
+      kept += width(job) * t.m * t.n / 2;
+      t.n /= 2;
+      t.flops /= 2;
+      t.bytes /= 2;
+      return true;
+    case TaskKind::kAttention:
+      kept += width(job) * t.m * t.n * t.k;
+      return false;
+    case TaskKind::kPass:
+      return true;
+    case TaskKind::kCollective:
+      return t.collective == CollectiveKind::kAllGather ||
+             t.collective == CollectiveKind::kAllToAll;
+  }
+  return false;
+}
+
+// `input`: bytes that the layer's input takes; 0: of an end, which is not run again.
 void finish(const Job& job, Outline& o, bool whole, double input) {
   o.backward = backward_of(job, o.forward);
   o.forward.erase(std::remove_if(o.forward.begin(), o.forward.end(),
                                  [](const Task& t) { return t.backward_only; }),
                   o.forward.end());
-  double kept = 0, dropped = 0;
+  double kept = 0, dropped = 0, most = 0;
+  const bool ops = job.recompute.ops && !whole && input > 0;
+  if (ops) kept = input;
   for (const Task& t : o.forward) {
-    const bool again = whole || job.recompute.again(t.module);
-    if (again) o.again.push_back(t);
-    (again ? dropped : kept) += t.saves;
+    Task part = t;
+    const bool again = ops ? op_again(job, part, kept) : whole || job.recompute.again(t.module);
+    if (again) o.again.push_back(part);
+    (again || ops ? dropped : kept) += t.saves;
+    most = std::max(most, transient_of(job, t));
   }
   o.saves = whole ? input : kept;
   o.worst = dropped;
+  o.transient = most;
 }
 
 }  // namespace
@@ -166,7 +235,9 @@ void norm(const Job& job, Builder& b, const char* name, Parameters& p) {
   b.in(Module::kNorm);
   const auto hidden = static_cast<double>(job.model.hidden);
   const double elements = residual_rows(job) * hidden;
-  b.pass(name, PassKind::kNorm, elements, elements, elements);
+  // Op by op, an RMS norm also keeps its input in fp32.
+  const bool copies = job.model.norm == NormKind::kRms && !job.stack.fused_passes;
+  b.pass(name, PassKind::kNorm, elements, elements, elements * (copies ? 3 : 1));
   const double weights = job.model.norm == NormKind::kLayer ? 2 * hidden : hidden;
   p.dense += weights;
   p.replicated += weights;
@@ -220,7 +291,8 @@ Piece head(const Job& job) {
   const double each = job.stack.fp32_loss ? 6 + 4 * 4 : 3 * width(job);
   loss.bytes = rows * columns * each;
   loss.kernels = 8;
-  loss.saves = rows * columns * (job.stack.fp32_loss ? 4 : width(job));
+  const LossBytes bytes = loss_bytes(job);
+  loss.saves = rows * columns * bytes.saves;
   if (job.layout.tp > 1) {
     Task& sums = b.collective("loss_sums", CollectiveKind::kAllReduce, Axis::kTensor, 0);
     sums.bytes = 3 * 4 * rows;
@@ -229,6 +301,13 @@ Piece head(const Job& job) {
   piece.parameters.dense += columns * static_cast<double>(m.hidden);
   piece.outline = std::move(b.outline);
   finish(job, piece.outline, false, 0);
+  piece.outline.worst = rows * columns * bytes.worst;
+  if (job.stack.loss == LossKernel::kChunked) {
+    constexpr double kChunkRows = 1024;  // as is usual: gradients of the hidden rows are kept
+    piece.outline.transient = std::min(rows, kChunkRows) * columns * bytes.worst +
+                              2 * rows * static_cast<double>(m.hidden) * width(job);
+    piece.outline.worst = 0;
+  }
   return piece;
 }
 

@@ -24,7 +24,9 @@ constexpr Words kStackWords[] = {
     {"exposed_share", "of what is overlapped, the part that is not hidden", "", 0.7},
     {"step_s", "of each step, beyond its ops: data, logging, host", "s", 1.0},
     {"straggle", "relative wait, a doubling of the ranks that wait for each other", "", 0.7},
-    {"reserve_bytes", "allocator and communicators, beyond the device's own", "bytes", 0.7, false}};
+    {"reserve_bytes", "context, communicators and libraries", "bytes", 0.5, false},
+    {"fragmentation", "what the allocator takes over what comes and goes in a step", "", 0.1,
+     false}};
 
 struct DeviceParameter {
   const char* name;

@@ -24,8 +24,9 @@ struct StepParts {
 struct JobPrediction {
   Seconds step, p10, p90;
   StepParts parts;
-  // Of the fullest stage, allocator and communicators included; usable: what a device has for it.
-  double peak_bytes = 0, usable_bytes = 0;
+  // Of the fullest stage: allocated, what is alive at the peak; peak, what the process takes of the
+  // device (allocator, communicators, context); usable: what a device has for it.
+  double allocated_bytes = 0, peak_bytes = 0, usable_bytes = 0;
   bool fits = false;
   double probability_fits = 0;
 };
