@@ -17,6 +17,9 @@ $ orrery validate made_up.json
 >   made_up      3        2 ...
 >   all rows     3        2 ...
 > ...
+> interval by distance from the nearest measured shape
+>   doublings ...
+> ...
 > why rows are refused (2 of 2)
 >   rows
 >      1  cluster.gpu: ...'Abacus'...
@@ -39,6 +42,7 @@ $ orrery validate made_up.json --json
 >       "predicted_step_s": ...,
 >       "p10_s": ...,
 >       "p90_s": ...,
+>       "distance": ...,
 >       "measured_step_s": 2.5,
 >       "predicted_mem_gib": ...,
 >       "measured_mem_gb": 60.0,
@@ -109,6 +113,11 @@ $ orrery list parameters
 > exposed_share       of a stack: of what is overlapped, the part that is not hidden; 0 to 1, prior
 >                     0.1
 > ...
+
+# Each fitted value with how far it may move before the rows speak against it.
+$ orrery list parameters | grep -A1 '^product '
+> product ...
+>   ampere ... to ...), ... rows
 
 $ orrery list stacks
 > deepspeed-zero3-2021 ...
