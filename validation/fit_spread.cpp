@@ -1,4 +1,4 @@
-// The pinball loss is made smooth near zero: then descent along its two coordinates ends at the
+// The pinball loss is made smooth near zero: then descent along its three coordinates ends at the
 // least, since it is convex.
 #include "validation/fit_spread.h"
 
@@ -24,7 +24,7 @@ constexpr int kTurns = 200, kCuts = 40;
 
 // A residual as one side sees it, and what the side's coefficients multiply.
 struct Point {
-  double residual = 0, unseen = 0, weight = 0;
+  double residual = 0, exposed = 0, unseen = 0, weight = 0;
 };
 
 double smooth_pinball(double above) {
@@ -35,7 +35,8 @@ double smooth_pinball(double above) {
 double loss_of(const std::vector<Point>& points, const SpreadSide& side) {
   double sum = 0;
   for (const Point& p : points) {
-    sum += p.weight * smooth_pinball(p.residual - side.base - side.unseen * p.unseen);
+    const double edge = side.base + side.exposed * p.exposed + side.unseen * p.unseen;
+    sum += p.weight * smooth_pinball(p.residual - edge);
   }
   return sum;
 }
@@ -67,8 +68,12 @@ SpreadSide fit_side(const std::vector<Point>& points) {
   for (int turn = 0; turn < kTurns; ++turn) {
     const SpreadSide before = side;
     descend(points, &SpreadSide::base, simulator::kNoise, side);
+    descend(points, &SpreadSide::exposed, 0, side);
     descend(points, &SpreadSide::unseen, simulator::kLeastUnseen, side);
-    if (std::abs(side.base - before.base) + std::abs(side.unseen - before.unseen) < kSettled) break;
+    const double moved = std::abs(side.base - before.base) +
+                         std::abs(side.exposed - before.exposed) +
+                         std::abs(side.unseen - before.unseen);
+    if (moved < kSettled) break;
   }
   return side;
 }
@@ -91,16 +96,16 @@ SpreadModel fit_spread(std::vector<SpreadSample> samples,
   };
   // One order, whatever they came in: sums do not depend on it then.
   const auto key = [&](const SpreadSample& s) {
-    return std::tuple(s.residual, s.features.distance, s.features.faster, s.features.slower,
-                      weight(s));
+    const simulator::SpreadFeatures& f = s.features;
+    return std::tuple(s.residual, f.distance, f.faster, f.slower, f.exposed, weight(s));
   };
   std::sort(samples.begin(), samples.end(),
             [&](const SpreadSample& a, const SpreadSample& b) { return key(a) < key(b); });
   std::vector<Point> slower, faster;
   for (const SpreadSample& s : samples) {
     const double far = s.features.far();
-    slower.push_back({s.residual, s.features.slower * far, weight(s)});
-    faster.push_back({-s.residual, s.features.faster * far, weight(s)});
+    slower.push_back({s.residual, s.features.exposed, s.features.slower * far, weight(s)});
+    faster.push_back({-s.residual, s.features.exposed, s.features.faster * far, weight(s)});
   }
   model.slower = fit_side(slower);
   model.faster = fit_side(faster);

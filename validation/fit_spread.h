@@ -22,10 +22,10 @@ struct SpreadSample {
 };
 
 // Quantile regression (Koenker and Bassett 1978), one of each side: the pinball losses of 0.9 and
-// 0.1 are least over base and unseen, neither below what the header of spread.h says. Samples weigh
-// 1 / sqrt(n) of the n of their source and way of being held out: rows of a source err together,
-// but not as one. The defaults where there are fewer than kFewestSamples, or but one source. The
-// order of the samples is irrelevant, and so are the sources' names.
+// 0.1 are least over base, exposed and unseen, none below what the header of spread.h says. Samples
+// weigh 1 / sqrt(n) of the n of their source and way of being held out: rows of a source err
+// together, but not as one. The defaults where there are fewer than kFewestSamples, or but one
+// source. The order of the samples is irrelevant, and so are the sources' names.
 simulator::SpreadModel fit_spread(std::vector<SpreadSample> samples,
                                   std::vector<simulator::MeasuredShape> shapes);
 inline constexpr std::size_t kFewestSamples = 20;

@@ -55,10 +55,10 @@ std::vector<MeasuredShape> shapes_of(const std::vector<FitRow>& rows) {
 SpreadSample sample_of(const FitRow& row, Held held, const simulator::ParameterSet& set) {
   Job job = row.job;
   simulator::apply(set.values, job);
-  const auto step_of = [](const Job& j) { return simulator::predict(j).step.value(); };
+  const simulator::JobPrediction predicted = simulator::predict(job);
   return {held, row.source, device_of(job),
-          simulator::spread_features(job, set.values, set.spread.shapes, step_of),
-          std::log(row.measured_s / step_of(job))};
+          simulator::spread_features(job, predicted, set.values, set.spread.shapes),
+          std::log(row.measured_s / predicted.step.value())};
 }
 
 // Fits to the rows with another key, and looks at those with its own.

@@ -171,7 +171,7 @@ std::vector<Cause> by_distance(const std::vector<Outcome>& outcomes) {
     double below;
   };
   constexpr Class kClasses[] = {
-      {"up to 1", 1.0 + 1e-9}, {"1 to 2", 2}, {"2 to 3", 3}, {"3 and more", HUGE_VAL}};
+      {"0 to 1", 1.0 + 1e-9}, {"1 to 2", 2}, {"2 to 3", 3}, {"3 and more", HUGE_VAL}};
   std::vector<Cause> out;
   double from = -1;
   for (const Class& c : kClasses) {

@@ -34,7 +34,7 @@ ParameterValue read_value(const Json& json, const std::string& place,
     value.value = reader.number_or("value", parameter->min, parameter->max, parameter->prior);
     value.low = reader.number_or("low", parameter->min, value.value, 0);
     value.high = reader.number_or("high", value.value, parameter->max, 0);
-    if ((value.low > 0) != (value.high > 0))
+    if (reader.has("low") != reader.has("high"))
       reader.note("low", "one end of an interval is missing");
   }
   reader.finish();
@@ -89,6 +89,7 @@ SpreadSide read_side(ObjectReader& spread, const char* name, std::vector<Problem
   if (const Json* json = spread.child(name)) {
     ObjectReader reader(*json, spread.place() + "/" + name, problems);
     side.base = reader.number("base", kNoise, kMostSide);
+    side.exposed = reader.number("exposed", 0, kMostSide);
     side.unseen = reader.number("unseen", kLeastUnseen, kMostSide);
     reader.finish();
   }
@@ -118,7 +119,10 @@ SpreadModel read_spread(const Json& json, const std::string& place,
 }
 
 Json to_json(const SpreadSide& side) {
-  return Json::object().set("base", side.base).set("unseen", side.unseen);
+  return Json::object()
+      .set("base", side.base)
+      .set("exposed", side.exposed)
+      .set("unseen", side.unseen);
 }
 
 Json to_json(const SpreadModel& model) {
@@ -153,8 +157,7 @@ JobPrediction predict_with(const ParameterSet& set, const Job& job) {
   Job fitted = job;
   apply(set.values, fitted);
   JobPrediction out = predict(fitted);
-  const SpreadFeatures features = spread_features(
-      fitted, set.values, set.spread.shapes, [](const Job& j) { return predict(j).step.value(); });
+  const SpreadFeatures features = spread_features(fitted, out, set.values, set.spread.shapes);
   const SpreadFactors by = factors(set.spread, features);
   out.p10 = Seconds(out.step.value() * by.p10);
   out.p90 = Seconds(out.step.value() * by.p90);

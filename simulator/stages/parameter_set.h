@@ -26,7 +26,8 @@ struct ParameterSet {
 JobPrediction predict_with(const ParameterSet& set, const Job& job);
 
 // configs/parameters/<name>.json, or a file: {"values": [{"owner", "of", "name", "value", "rows",
-// "low", "high"}], "spread": {"faster": {"base", "unseen"}, "slower": {same}, "rows", "shapes":
+// "low", "high"}], "spread": {"faster": {"base", "exposed", "unseen"}, "slower": {same}, "rows",
+// "shapes":
 // [{"stack", "family", "device", "experts", "low_precision", "sizes": ["4096 2048 8 1 1 1 1"]}]},
 // "without_source": {words: value}, "without_device": {same}}. All but values may be absent. Every
 // problem is reported: unknown owners and names, values outside the parameter's range, intervals

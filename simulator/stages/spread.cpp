@@ -60,13 +60,15 @@ std::vector<MeasuredShape> representatives(std::vector<MeasuredShape> shapes, st
   return taken;
 }
 
-SpreadFeatures spread_features(const Job& job, const std::vector<ParameterValue>& values,
-                               const std::vector<MeasuredShape>& shapes,
-                               const std::function<double(const Job&)>& step_of) {
+SpreadFeatures spread_features(const Job& job, const JobPrediction& prediction,
+                               const std::vector<ParameterValue>& values,
+                               const std::vector<MeasuredShape>& shapes) {
   SpreadFeatures out;
+  const StepParts& parts = prediction.parts;
+  const double step = prediction.step.value();
+  out.exposed = (parts.tensor + parts.context + parts.expert + parts.data) / step;
   out.distance = distance(shape_of(job), shapes);
   if (out.far() == 0) return out;  // then they count for nothing
-  const double step = step_of(job);
   double faster = 0, slower = 0;
   for (const ParameterValue& value : values_of_time(values, job)) {
     double least = 0, most = 0;
@@ -76,7 +78,7 @@ SpreadFeatures spread_features(const Job& job, const std::vector<ParameterValue>
       moved.value = end;
       Job changed = job;
       apply({moved}, changed);
-      const double change = std::log(step_of(changed) / step);
+      const double change = std::log(predict(changed).step.value() / step);
       least = std::min(least, change);
       most = std::max(most, change);
     }
@@ -90,7 +92,8 @@ SpreadFeatures spread_features(const Job& job, const std::vector<ParameterValue>
 
 SpreadFactors factors(const SpreadModel& model, const SpreadFeatures& features) {
   const auto of = [&](const SpreadSide& side, double parameters) {
-    return std::exp(side.base + side.unseen * parameters * features.far());
+    return std::exp(side.base + side.exposed * features.exposed +
+                    side.unseen * parameters * features.far());
   };
   return {1 / of(model.faster, features.faster), of(model.slower, features.slower)};
 }

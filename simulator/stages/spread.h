@@ -1,18 +1,20 @@
 // How far a measured step may be from its prediction: p10 and p90 of a job, from how well the
 // parameters that it rests on are known and from how far it is from everything that was measured.
 //
-//   ln(p90 / step) = slower.base + slower.unseen * parameters.slower * far
+//   ln(p90 / step) = slower.base + slower.exposed * exposed
+//                  + slower.unseen * parameters.slower * far
 //
 // and p10 alike. base: what jobs are off that are like measured ones, the noise of measuring among
-// it. parameters: what the step moves by when each parameter moves to the end of its interval, as
-// a root of squares. far: doublings from the nearest measured shape, beyond the first: what fits
-// its neighbours holds for a job, however badly single parameters are known.
+// it. exposed: the share of the step that is communication which is not hidden; how much of it is,
+// a description of a run says least about. parameters: what the step moves by when each parameter
+// moves to the end of its interval, as a root of squares. far: doublings from the nearest measured
+// shape, beyond the first: what fits its neighbours holds for a job, however badly single
+// parameters are known.
 #pragma once
 
 #include <array>
 #include <compare>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -49,13 +51,14 @@ inline constexpr std::size_t kMostShapes = 256;
 
 struct SpreadFeatures {
   double faster = 0, slower = 0;  // ln of what the parameters' intervals make of the step, >= 0
+  double exposed = 0;             // share of the step
   double distance = kFarthest;
   double far() const { return distance > 1 ? distance - 1 : 0; }
 };
-// `job` with `values` applied; `step_of` gives the seconds of one that has other parameters.
-SpreadFeatures spread_features(const Job& job, const std::vector<ParameterValue>& values,
-                               const std::vector<MeasuredShape>& shapes,
-                               const std::function<double(const Job&)>& step_of);
+// Of `job` with `values` applied and what is predicted of it; predicts it with other parameters.
+SpreadFeatures spread_features(const Job& job, const JobPrediction& prediction,
+                               const std::vector<ParameterValue>& values,
+                               const std::vector<MeasuredShape>& shapes);
 
 // Identical layouts of two releases differ by 5.8 % in the median (the collection of published
 // rows): of a normal error of each, 1.2816 * 0.058 / 0.6745 / sqrt(2) from the middle to p90.
@@ -63,9 +66,9 @@ inline constexpr double kNoise = 0.078;
 // Where nothing alike was measured (far = 4), at least the p90 of the parameters' own deviations.
 inline constexpr double kLeastUnseen = 1.2816 / (kFarthest - 1);
 
-// One side of the interval. Before any fit: twice the noise and twice the least, as nobody knows.
+// One side of the interval. Before any fit: twice the least, and half of what is exposed.
 struct SpreadSide {
-  double base = 2 * kNoise, unseen = 2 * kLeastUnseen;
+  double base = 2 * kNoise, exposed = 0.5, unseen = 2 * kLeastUnseen;
   bool operator==(const SpreadSide&) const = default;
 };
 struct SpreadModel {

@@ -78,7 +78,7 @@ std::string sample_parameters() {
   set.spread.rows = 12;
   set.spread.shapes = {{"a", "f", "hopper", false, true, {1024, 2048, 8, 1, 1, 1, 1}},
                        {"b", "f", "hopper", true, false, {4096, 8192, 64, 2, 4, 1, 8}}};
-  set.without_source = {{"worst regret", 0.2}, {"inside, up to 1", 0.8}};
+  set.without_source = {{"worst regret", 0.2}, {"inside, 0 to 1", 0.8}};
   set.without_device = {{"worst regret", 0.3}};
   return to_json(set).dump();
 }

@@ -11,7 +11,7 @@ $ orrery check plan.json sim.db
 > sim.db     trace  ok  a sim run, ok
 
 # A set of fitted parameters, and what may be wrong in one.
-$ echo '{"values": [{"owner": "device", "of": "hopper", "name": "product", "value": 0.7, "rows": 9, "low": 0.6, "high": 0.8}], "spread": {"faster": {"base": 0.1, "unseen": 0.4}, "slower": {"base": 0.2, "unseen": 1}, "rows": 40, "shapes": [{"stack": "a", "family": "f", "device": "hopper", "sizes": ["4096 2048 8 1 1 1 1", "8192 2048 8 2 1 1 1"]}]}}' > set.json; orrery check set.json
+$ echo '{"values": [{"owner": "device", "of": "hopper", "name": "product", "value": 0.7, "rows": 9, "low": 0.6, "high": 0.8}], "spread": {"faster": {"base": 0.1, "exposed": 0.3, "unseen": 0.4}, "slower": {"base": 0.2, "exposed": 0, "unseen": 1}, "rows": 40, "shapes": [{"stack": "a", "family": "f", "device": "hopper", "sizes": ["4096 2048 8 1 1 1 1", "8192 2048 8 2 1 1 1"]}]}}' > set.json; orrery check set.json
 > file      kind
 > set.json  parameters  ok  1 fitted value, 2 measured shapes
 

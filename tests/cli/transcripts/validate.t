@@ -110,14 +110,13 @@ $ orrery validate absent.json
 
 $ orrery list parameters
 > ...
-> exposed_share       of a stack: of what is overlapped, the part that is not hidden; 0 to 1, prior
->                     0.1
+> exposed_share ... of a stack: of what is overlapped, the part that is not hidden; 0 to 1,...
 > ...
 
-# Each fitted value with how far it may move before the rows speak against it.
-$ orrery list parameters | grep -A1 '^product '
-> product ...
->   ampere ... to ...), ... rows
+# Each fitted value with how far it may move before the rows, and its prior, speak against it.
+$ mkdir -p own/parameters && cp fitted.json own/parameters/published.json; ORRERY_CONFIGS=own orrery list parameters | grep -A1 '^product '
+> product ... of a device: of the 16 bit peak, ...
+>   hopper ... (... to ...), 1 row
 
 $ orrery list stacks
 > deepspeed-zero3-2021 ...
