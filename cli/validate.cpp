@@ -240,7 +240,7 @@ const Command& validate_command() {
       {{"ROWS", "files of published rows", true, true}},
       {{"--leave-out", "WHAT", "source or device: judge by fits that have not seen a row's", ""},
        {"--parameters", "NAME", "fitted values: a name, a file, or none", "published"},
-       {"--fit", "FILE", "fit free parameters and interval to these rows first, and write them", ""},
+       {"--fit", "FILE", "fit parameters and intervals to these rows first, and write them", ""},
        {"-o,--out", "FILE", "write the report as a page", ""}},
       run};
   return command;

@@ -89,12 +89,12 @@ class Fitter {
     }
   }
 
-  // How far each value that is not frozen may move, the others held, before the loss is higher by
-  // kPrior: by as much as one deviation from its prior costs. So a value that rows say nothing
-  // about has the interval of its prior.
-  void find_intervals() {
+  // How far each value of this owner that is not frozen may move, the others held, before the loss
+  // is higher by kPrior: by as much as one deviation from its prior costs. So a value that rows say
+  // nothing about has the interval of its prior.
+  void find_intervals(Owner owner) {
     for (std::size_t v = 0; v < values.size(); ++v) {
-      if (limits_[v].frozen) continue;
+      if (values[v].owner != owner || limits_[v].frozen) continue;
       const double low = edge(v, -1), high = edge(v, 1);
       values[v].low = low;
       values[v].high = high;
@@ -255,7 +255,7 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
   fitter.descend(options.turns);
   // Stacks with rows enough: from their family's values, which stay those of all its stacks. Their
   // intervals are found before, while all rows of the family rest on them.
-  fitter.find_intervals();
+  fitter.find_intervals(Owner::kStack);
   fitter.freeze(Owner::kStack);
   const std::vector<ParameterValue> shared = fitter.values;
   for (const auto& [stack, support] : stacks) {
@@ -273,7 +273,7 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
     }
   }
   fitter.descend(options.turns);
-  fitter.find_intervals();
+  for (const Owner o : {Owner::kDevice, Owner::kLink, Owner::kStack}) fitter.find_intervals(o);
   result.values = fitter.values;
   result.after = fitter.loss();
   return result;

@@ -22,8 +22,8 @@ struct ParameterSet {
   std::map<std::string, double> without_source, without_device;
 };
 
-// Of the job with the values that belong to it, with the interval that the set says. Unlike what was
-// measured, a job is predicted some thirty times: once for each end of each parameter.
+// Of the job with the values that belong to it, with the interval that the set says. A job unlike
+// what was measured is predicted some thirty times: once for each end of each parameter.
 JobPrediction predict_with(const ParameterSet& set, const Job& job);
 
 // configs/parameters/<name>.json, or a file: {"values": [{"owner", "of", "name", "value", "rows",
