@@ -123,6 +123,7 @@ std::vector<Aim> aims(const Summary& s) {
       {"bias of the step, mean over sources, either way", std::abs(s.mean_bias_of_sources), 0.03},
       {"90th percentile of the error", s.all.step.p90_error, 0.20},
       {"measurements inside the interval", s.all.step.coverage, 0.70, true},
+      {"width of the interval, median", s.all.step.width, 0.35},
       {"median error of the memory", s.all.memory_error, 0.08},
       {"\"fits\" where the source ran out of memory", false_fits, 0},
       {"mean regret of the layout predicted best", s.mean_regret, 0.03},
