@@ -3,13 +3,9 @@
 #include "validation/fit.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <iterator>
 #include <map>
-#include <mutex>
 #include <set>
-#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -41,6 +37,7 @@ double huber(double error) {
 struct Fitted {
   ParameterValue value;
   double prior = 0, min = 0, max = 0, spread = 0;
+  bool frozen = false;
 };
 
 // Rows of one owner: how many, of which sources and models.
@@ -110,7 +107,19 @@ class Fitter {
   // Values of this owner are not moved any more.
   void freeze(Owner owner) {
     for (std::size_t v = 0; v < values.size(); ++v) {
-      if (values[v].owner == owner) limits_[v].min = limits_[v].max = values[v].value;
+      if (values[v].owner == owner) limits_[v].frozen = true;
+    }
+  }
+
+  // How far each value of this owner that is not frozen may move, the others held, before the loss
+  // is higher by as much as one deviation from its prior costs. So a value that rows say
+  // nothing about has the interval of its prior.
+  void find_intervals(Owner owner) {
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      if (values[v].owner != owner || limits_[v].frozen) continue;
+      const double low = edge(v, -1), high = edge(v, 1);
+      values[v].low = low;
+      values[v].high = high;
     }
   }
 
@@ -157,25 +166,61 @@ class Fitter {
 
   double prior_loss(std::size_t v) const {
     const double deviations = std::log(values[v].value / limits_[v].prior) / limits_[v].spread;
-    const double each = quantity_ == Quantity::kStep ? kStepPrior : kMemoryPrior;
-    return each * deviations * deviations;
+    return deviation_cost() * deviations * deviations;
   }
 
-  bool try_step(std::size_t v, double step) {
-    ParameterValue& p = values[v];
-    const double old = p.value;
-    double before = prior_loss(v), after = 0;
-    p.value =
-        std::clamp(old * std::exp(step * limits_[v].spread * 2), limits_[v].min, limits_[v].max);
-    if (p.value == old) return false;
-    after = prior_loss(v);
-    std::vector<double> fresh;
+  double deviation_cost() const { return quantity_ == Quantity::kStep ? kStepPrior : kMemoryPrior; }
+
+  // What the loss is higher by with this value, which is set; the errors of its rows.
+  double rise(std::size_t v, double value, std::vector<double>& fresh) {
+    double before = prior_loss(v);
+    values[v].value = value;
+    double after = prior_loss(v);
+    fresh.clear();
     for (const std::size_t i : acts_[v]) {
       fresh.push_back(error_of(i));
       before += weights_[i] * loss_of(errors_[i], quantity_);
       after += weights_[i] * loss_of(fresh.back(), quantity_);
     }
-    if (after >= before) {
+    return after - before;
+  }
+
+  // The first value in a direction at which the loss has risen by that much, or the end of its
+  // range.
+  double edge(std::size_t v, double direction) {
+    constexpr double kStride = 0.25;  // of the prior's deviation
+    constexpr int kHalvings = 5;
+    const double best = values[v].value;
+    std::vector<double> fresh;
+    double inside = 0, outside = 0;
+    const auto at = [&](double deviations) {
+      return std::clamp(best * std::exp(direction * deviations * limits_[v].spread), limits_[v].min,
+                        limits_[v].max);
+    };
+    while (outside == 0) {
+      const double next = inside + kStride;
+      if (at(next) == at(inside)) break;  // the range ends
+      (rise(v, at(next), fresh) < deviation_cost() ? inside : outside) = next;
+      values[v].value = best;
+    }
+    for (int i = 0; outside > 0 && i < kHalvings; ++i) {
+      const double middle = (inside + outside) / 2;
+      (rise(v, at(middle), fresh) < deviation_cost() ? inside : outside) = middle;
+      values[v].value = best;
+    }
+    return at(inside);
+  }
+
+  bool try_step(std::size_t v, double step) {
+    ParameterValue& p = values[v];
+    if (limits_[v].frozen) return false;
+    const double old = p.value;
+    const double next =
+        std::clamp(old * std::exp(step * limits_[v].spread * 2), limits_[v].min, limits_[v].max);
+    if (next == old) return false;
+    std::vector<double> fresh;
+    const bool worse = rise(v, next, fresh) >= 0;
+    if (worse) {
       p.value = old;
       return false;
     }
@@ -238,7 +283,9 @@ std::pair<double, double> fit_quantity(const std::vector<FitRow>& all, Quantity 
     }
   }
   fitter.descend(options.turns);
-  // Stacks with rows enough: from their family's values, which stay those of all its stacks.
+  // Stacks with rows enough: from their family's values, which stay those of all its stacks. Their
+  // intervals are found before, while all rows of the family rest on them.
+  fitter.find_intervals(Owner::kStack);
   fitter.freeze(Owner::kStack);
   const std::vector<ParameterValue> shared = fitter.values;
   for (const auto& [stack, support] : stacks) {
@@ -250,12 +297,13 @@ std::pair<double, double> fit_quantity(const std::vector<FitRow>& all, Quantity 
       for (const ParameterValue& f : shared) {
         if (f.owner != Owner::kStack || f.of != family_of[stack] || f.name != p.name) continue;
         Fitted own = fitted(p, stack, f.value);
-        own.spread = p.spread / 2;
+        own.spread = p.spread * simulator::kWithinFamily;
         fitter.add_value(std::move(own));
       }
     }
   }
   fitter.descend(options.turns);
+  for (const Owner o : {Owner::kDevice, Owner::kLink, Owner::kStack}) fitter.find_intervals(o);
   values.insert(values.end(), fitter.values.begin(), fitter.values.end());
   return {before, fitter.loss()};
 }
@@ -294,50 +342,8 @@ Predictor with(std::vector<ParameterValue> values, const Predictor& predict) {
   };
 }
 
-std::vector<Outcome> validate_held_out(
-    const std::vector<PublishedRow>& rows, const std::vector<Stack>& stacks, Held held,
-    const Predictor& predict, const FitOptions& options,
-    const std::function<void(std::size_t, std::size_t)>& progress) {
-  const std::vector<FitRow> fitted = fit_rows(rows, stacks);
-  const auto family_of = [&](const Job& job) { return job.cluster.device.family; };
-  std::set<std::string> keys;
-  for (const FitRow& r : fitted) keys.insert(held == Held::kSource ? r.source : family_of(r.job));
-  const auto values_without = [&](const std::string& key) {
-    std::vector<FitRow> others;
-    for (const FitRow& r : fitted) {
-      if ((held == Held::kSource ? r.source : family_of(r.job)) != key) others.push_back(r);
-    }
-    return others.empty() ? std::vector<ParameterValue>() : fit(others, predict, options).values;
-  };
-  std::map<std::string, std::vector<ParameterValue>> values;
-  for (const std::string& key : keys) values[key];
-  // Each fit is one of its own; they are shared out over the cores.
-  std::atomic<std::size_t> next = 0, done = 0;
-  std::mutex saying;
-  const auto work = [&] {
-    while (true) {
-      const std::size_t i = next++;
-      if (i >= keys.size()) return;
-      const std::string& key = *std::next(keys.begin(), static_cast<std::ptrdiff_t>(i));
-      values.at(key) = values_without(key);
-      const std::lock_guard lock(saying);
-      if (progress) progress(++done, keys.size());
-    }
-  };
-  std::vector<std::thread> others;
-  const auto cores = std::max(1U, std::thread::hardware_concurrency());
-  for (unsigned t = 1; t < cores && t < keys.size(); ++t) others.emplace_back(work);
-  work();
-  for (std::thread& t : others) t.join();
-  std::vector<Outcome> out;
-  for (const PublishedRow& row : rows) {
-    const Predictor own = [&](const Job& job) {
-      const auto found = values.find(held == Held::kSource ? row.source : family_of(job));
-      return found == values.end() ? predict(job) : with(found->second, predict)(job);
-    };
-    out.push_back(validate_row(row, stacks, own));
-  }
-  return out;
+Predictor with(simulator::ParameterSet set) {
+  return [set = std::move(set)](const Job& job) { return simulator::predict_with(set, job); };
 }
 
 }  // namespace orrery::validation

@@ -7,12 +7,11 @@
 // one. Each parameter is held to its prior by a normal deviation of its logarithm.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/job.h"
-#include "simulator/stages/parameters.h"
+#include "simulator/stages/parameter_set.h"
 #include "validation/validate.h"
 
 namespace orrery::validation {
@@ -46,16 +45,9 @@ FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
 std::vector<FitRow> fit_rows(const std::vector<PublishedRow>& rows,
                              const std::vector<Stack>& stacks);
 
-// As validate_rows, each row predicted with parameters fitted without its source, or without the
-// family of its device: nothing of it was seen. `progress` is called after each fit, with how many
-// of how many.
-enum class Held : std::uint8_t { kSource, kDevice };
-std::vector<Outcome> validate_held_out(
-    const std::vector<PublishedRow>& rows, const std::vector<Stack>& stacks, Held held,
-    const Predictor& predict, const FitOptions& options = {},
-    const std::function<void(std::size_t, std::size_t)>& progress = {});
-
 // `predict` with these parameters.
 Predictor with(std::vector<simulator::ParameterValue> values, const Predictor& predict);
+// The simulator's prediction with a set's values and its interval.
+Predictor with(simulator::ParameterSet set);
 
 }  // namespace orrery::validation

@@ -167,7 +167,28 @@ TEST(Fit, StaysWithinPhysicalRanges) {
     ASSERT_NE(p, registry.end()) << v.name;
     EXPECT_GE(v.value, p->min) << v.name;
     EXPECT_LE(v.value, p->max) << v.name;
+    EXPECT_GE(v.low, p->min) << v.name;
+    EXPECT_LE(v.low, v.value) << v.name;
+    EXPECT_GE(v.high, v.value) << v.name;
+    EXPECT_LE(v.high, p->max) << v.name;
   }
+}
+
+// A value that rows say nothing about keeps the interval of its prior; what they say narrows it.
+TEST(Fit, IntervalsSayWhatRowsKnow) {
+  const FitResult result = fit(rows_of(jobs(), 0, "seen"), kPredict);
+  const auto interval = [&](const char* name) {
+    for (const simulator::ParameterValue& v : result.values) {
+      if (v.name == name) return std::log(v.high / v.low) / 2;
+    }
+    ADD_FAILURE() << name;
+    return 0.0;
+  };
+  const auto deviation = [&](const char* name) {
+    return simulator::find_parameter(simulator::Owner::kDevice, name)->spread;
+  };
+  EXPECT_NEAR(interval("low_product"), deviation("low_product"), 0.01);  // nothing has 8 bits
+  EXPECT_LT(interval("product"), deviation("product") / 2);
 }
 
 TEST(Fit, NamesOfJobsChangeNothing) {
