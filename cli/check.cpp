@@ -10,6 +10,7 @@
 #include "core/plan.h"
 #include "core/stack.h"
 #include "core/workload.h"
+#include "simulator/stages/parameter_set.h"
 #include "tracer/trace_db.h"
 
 namespace orrery::cli {
@@ -63,6 +64,13 @@ void check_json(Verdict& verdict, const std::string& text) {
       return fmt::format("{}: {}, attention {}", stack.name, stack.family,
                          name_of(stack.attention));
     });
+  } else if (has("values")) {
+    verdict.kind = "parameters";
+    judge(verdict, simulator::parse_parameters(text, verdict.path),
+          [](const simulator::ParameterSet& set) {
+            return fmt::format("{}, {}", plural(set.values.size(), "fitted value"),
+                               plural(set.spread.shapes.size(), "measured shape"));
+          });
   } else if (has("tiers") || has("devices_per_node")) {
     verdict.kind = "cluster";
     judge(verdict, parse_cluster(text, verdict.path, size_to_check(json)), [](const Cluster& c) {
@@ -74,9 +82,11 @@ void check_json(Verdict& verdict, const std::string& text) {
       return fmt::format("{}: {} parameters", model.name, parameter_count(model));
     });
   } else {
-    verdict.error = Error::of(ErrorCode::kInvalid, verdict.path, "is no kind of file known here",
-                              "models have model_type, clusters tiers, workloads "
-                              "sequence_tokens, stacks family, plans layout; traces are SQLite");
+    verdict.error =
+        Error::of(ErrorCode::kInvalid, verdict.path, "is no kind of file known here",
+                  "models have model_type, clusters tiers, workloads "
+                  "sequence_tokens, stacks family, plans layout, parameters values; traces "
+                  "are SQLite");
   }
 }
 
@@ -153,10 +163,11 @@ Result<int> run(const Arguments& arguments, Output& out) {
 const Command& check_command() {
   static const Command command = {
       "check",
-      "is a model, cluster, workload, plan or trace sound?",
+      "is a model, cluster, workload, plan, trace or set of parameters sound?",
       "Finds out what each file is and reports every problem in it. Exit code 3 where one is bad.",
       "orrery check plan.json run.db",
-      {{"FILE", "a config.json, cluster, workload, plan or trace", true, true}},
+      {{"FILE", "a config.json, cluster, workload, stack, set of parameters, plan or trace", true,
+        true}},
       {},
       run};
   return command;

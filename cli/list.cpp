@@ -1,6 +1,7 @@
 // orrery list: the names that the other commands take.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "cli/commands.h"
@@ -13,14 +14,17 @@
 #include "core/stack.h"
 #include "core/workload.h"
 #include "planner/planner.h"
-#include "simulator/stages/parameters.h"
+#include "simulator/stages/parameter_set.h"
 #include "tracer/analysis.h"
 
 namespace orrery::cli {
 namespace {
 
+constexpr const char* kFittedSet = "published";  // what predictions take where nothing is said
+
 struct Row {
   std::string name, about;
+  std::string of = {};  // where it is one of several of the name: whose
 };
 
 // No name at all means that configs/ was not found: the error of looking one up says so.
@@ -103,13 +107,27 @@ Result<std::vector<Row>> stacks() {
   return rows;
 }
 
+// Under each its fitted values, with how far they may move, where there is a fitted set.
 Result<std::vector<Row>> parameters() {
   std::vector<Row> rows;
+  simulator::ParameterSet fitted;
+  const std::vector<std::string> sets = list_configs("parameters");
+  if (std::find(sets.begin(), sets.end(), kFittedSet) != sets.end()) {
+    TRY(fitted, simulator::load_parameters(kFittedSet));
+  }
   for (const simulator::FreeParameter& p : simulator::free_parameters()) {
     const std::string unit = p.unit.empty() ? "" : " " + p.unit;
     rows.push_back({p.name, fmt::format("of a {}: {}; {:g} to {:g}{}, prior {:g}{}",
                                         simulator::name_of(p.owner), p.meaning, p.min, p.max, unit,
                                         p.prior, unit)});
+    for (const simulator::ParameterValue& v : fitted.values) {
+      if (v.owner != p.owner || v.name != p.name) continue;
+      const std::string range =
+          v.low > 0 ? fmt::format(" ({:.3g} to {:.3g})", v.low, v.high) : std::string();
+      rows.push_back({p.name,
+                      fmt::format("{:.3g}{}{}, {}", v.value, unit, range, plural(v.rows, "row")),
+                      v.of});
+    }
   }
   return rows;
 }
@@ -182,8 +200,10 @@ Result<int> run(const Arguments& arguments, Output& out) {
     TextTable table({{""}, {""}});
     Json items = Json::array();
     for (const Row& row : rows) {
-      table.row({row.name, row.about});
-      items.push(Json::object().set("name", row.name).set("about", row.about));
+      table.row({row.of.empty() ? row.name : "  " + row.of, row.about});
+      Json item = Json::object().set("name", row.name).set("about", row.about);
+      if (!row.of.empty()) item.set("of", row.of);
+      items.push(std::move(item));
     }
     out.line(table.text(0));
     out.document(versioned().set("what", what).set("items", std::move(items)));

@@ -8,7 +8,7 @@
 #include "cli/files.h"
 #include "cli/progress.h"
 #include "cli/table.h"
-#include "validation/fit.h"
+#include "validation/held_out.h"
 #include "validation/report.h"
 
 namespace orrery::cli {
@@ -103,6 +103,22 @@ void print_causes(const std::vector<validation::Outcome>& outcomes, Output& out)
   out.line(table.text());
 }
 
+void print_distances(const std::vector<validation::Outcome>& outcomes, Output& out) {
+  const auto classes = validation::by_distance(outcomes);
+  if (classes.empty()) return;
+  out.heading("interval by distance from the nearest measured shape");
+  TextTable table({{"doublings"},
+                   {"rows", Align::kRight},
+                   {"inside", Align::kRight},
+                   {"width", Align::kRight},
+                   {"error", Align::kRight}});
+  for (const validation::Cause& c : classes) {
+    table.row({c.name, fmt::format("{}", c.step.rows), percent(c.step.coverage),
+               percent(c.step.width), percent(c.step.median_error)});
+  }
+  out.line(table.text());
+}
+
 void print_summary(const validation::Summary& s, const std::string& parameters, Output& out) {
   out.heading(fmt::format("{} of {}: {} predicted, {} judged, {} refused", plural(s.rows, "row"),
                           plural(s.sources.size(), "source"), s.predicted, s.judged,
@@ -131,31 +147,27 @@ void print_summary(const validation::Summary& s, const std::string& parameters, 
   out.line(facts.text());
 }
 
-// Outcomes with parameters of fits that have not seen what is held out.
-std::vector<validation::Outcome> held_out(const std::vector<validation::PublishedRow>& rows,
-                                          const std::vector<Stack>& stacks, Held held,
-                                          Output& out) {
-  Progress progress(held == Held::kSource ? "fitting without each source"
-                                          : "fitting without each family of devices",
+// Fits that have not seen a source, a family of devices, a fifth of the rows.
+std::vector<validation::HeldFit> held_fits(const std::vector<validation::FitRow>& rows,
+                                           Output& out) {
+  Progress progress("fitting without each source, family of devices and fifth of the rows",
                     out.terminal_err());
-  return validation::validate_held_out(
-      rows, stacks, held, simulator::predict, {}, [&](std::size_t done, std::size_t all) {
-        progress.update(static_cast<std::int64_t>(done), static_cast<std::int64_t>(all));
-      });
+  return validation::fit_held_out(rows, {}, [&](std::size_t done, std::size_t all) {
+    progress.update(static_cast<std::int64_t>(done), static_cast<std::int64_t>(all));
+  });
 }
 
-// Fits to all rows, and says how well fits do that have not seen a source, or a device.
+// Fits to all rows, the interval to residuals of rows that a fit has not seen, and says how well
+// such fits do.
 simulator::ParameterSet fit_all(const std::vector<validation::PublishedRow>& rows,
                                 const std::vector<Stack>& stacks, Output& out) {
+  const std::vector<validation::FitRow> fitted = validation::fit_rows(rows, stacks);
+  const std::vector<validation::HeldFit> fits = held_fits(fitted, out);
   simulator::ParameterSet set;
-  set.values = validation::fit(validation::fit_rows(rows, stacks), simulator::predict).values;
+  set.values = validation::fit(fitted, simulator::predict).values;
+  set.spread = validation::spread_of(fits, fitted);
   const auto figures = [&](Held held) {
-    std::map<std::string, double> by_words;
-    const validation::Summary s = validation::summarise(held_out(rows, stacks, held, out));
-    for (const validation::Aim& aim : validation::aims(s)) {
-      if (aim.known()) by_words[aim.what] = aim.value;
-    }
-    return by_words;
+    return validation::figures(validation::validate_held_out(rows, stacks, held, fits));
   };
   set.without_source = figures(Held::kSource);
   set.without_device = figures(Held::kDevice);
@@ -187,11 +199,11 @@ Result<int> run(const Arguments& arguments, Output& out) {
     TRY(set, parameters_of(arguments));
   }
   if (held) {
-    outcomes = held_out(rows, stacks, *held, out);
+    outcomes = validation::validate_held_out(rows, stacks, *held,
+                                             held_fits(validation::fit_rows(rows, stacks), out));
     words = "of fits that have not seen the row's " + arguments.text("leave-out");
   } else {
-    outcomes =
-        validation::validate_rows(rows, stacks, validation::with(set.values, simulator::predict));
+    outcomes = validation::validate_rows(rows, stacks, validation::with(set));
     words = set.values.empty() ? "priors, nothing is fitted"
                                : fmt::format("{} fitted values", set.values.size());
   }
@@ -199,10 +211,12 @@ Result<int> run(const Arguments& arguments, Output& out) {
   const validation::Fitting fitting = validation::fitting_of(set, summary);
   print_summary(summary, words, out);
   print_sources(summary, out);
+  print_distances(outcomes, out);
   print_causes(outcomes, out);
   print_refused(summary, out);
   out.document(versioned()
                    .set("summary", validation::summary_json(summary, fitting))
+                   .set("intervals", validation::distances_json(outcomes))
                    .set("rows", validation::rows_json(outcomes)));
   if (arguments.has("out")) {
     TRY_OK(
@@ -226,7 +240,7 @@ const Command& validate_command() {
       {{"ROWS", "files of published rows", true, true}},
       {{"--leave-out", "WHAT", "source or device: judge by fits that have not seen a row's", ""},
        {"--parameters", "NAME", "fitted values: a name, a file, or none", "published"},
-       {"--fit", "FILE", "fit the free parameters to these rows first, and write them", ""},
+       {"--fit", "FILE", "fit parameters and intervals to these rows first, and write them", ""},
        {"-o,--out", "FILE", "write the report as a page", ""}},
       run};
   return command;

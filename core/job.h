@@ -66,6 +66,9 @@ struct Recompute {
   bool full = false;             // every layer of `full_layers`, from its input
   std::int64_t full_layers = 0;  // of each stage; 0: all
   std::vector<bool> modules = std::vector<bool>(kNumModules, false);  // where not full
+  // Where neither: what passes make and what every second product makes; outputs of attention, of
+  // sums over ranks and of the other products are kept (selective checkpointing of torchtitan).
+  bool ops = false;
   bool again(Module m) const { return modules[static_cast<std::size_t>(m)]; }
   bool operator==(const Recompute&) const = default;
 };

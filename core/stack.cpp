@@ -16,6 +16,9 @@ constexpr std::array<AttentionKernel, 4> kKernels = {
     AttentionKernel::kUnfused, AttentionKernel::kFusedSoftmax, AttentionKernel::kFlash,
     AttentionKernel::kFlashAsync};
 
+constexpr std::array<LossKernel, 4> kLosses = {LossKernel::kTorch, LossKernel::kInPlace,
+                                               LossKernel::kFused, LossKernel::kChunked};
+
 struct Switch {
   const char* name;
   bool Stack::*member;
@@ -32,7 +35,12 @@ const std::vector<Switch>& switches() {
                                            {"fp32_gradients", &Stack::fp32_gradients},
                                            {"fp32_loss", &Stack::fp32_loss},
                                            {"graphs", &Stack::graphs},
-                                           {"in_network_reduction", &Stack::in_network_reduction}};
+                                           {"in_network_reduction", &Stack::in_network_reduction},
+                                           {"copies_gradients", &Stack::copies_gradients},
+                                           {"fused_optimizer", &Stack::fused_optimizer},
+                                           {"fused_sums", &Stack::fused_sums},
+                                           {"keeps_stage_outputs", &Stack::keeps_stage_outputs},
+                                           {"keeps_expert_outputs", &Stack::keeps_expert_outputs}};
   return rows;
 }
 
@@ -112,6 +120,11 @@ const char* name_of(AttentionKernel kernel) {
   return names[static_cast<std::size_t>(kernel)];
 }
 
+const char* name_of(LossKernel kernel) {
+  constexpr std::array<const char*, 4> names = {"torch", "in_place", "fused", "chunked"};
+  return names[static_cast<std::size_t>(kernel)];
+}
+
 const std::vector<StackParameter>& stack_parameters() {
   static const std::vector<StackParameter> rows = {
       {"host_per_kernel_s", &Stack::host_per_kernel_s, 0, 1e-3},
@@ -121,7 +134,8 @@ const std::vector<StackParameter>& stack_parameters() {
       {"exposed_share", &Stack::exposed_share, 0, 1},
       {"step_s", &Stack::step_s, 0, 10},
       {"straggle", &Stack::straggle, 0, 1},
-      {"reserve_bytes", &Stack::reserve_bytes, 0, 1e11}};
+      {"reserve_bytes", &Stack::reserve_bytes, 1e8, 1e10},
+      {"fragmentation", &Stack::fragmentation, 1, 1.6}};
   return rows;
 }
 
@@ -138,13 +152,24 @@ Result<Stack> parse_stack(const std::string& text, const std::string& place) {
   for (const AttentionKernel k : kKernels) {
     if (kernel == name_of(k)) stack.attention = k;
   }
+  if (reader.has("loss")) {
+    std::vector<std::string> losses;
+    for (const LossKernel k : kLosses) losses.emplace_back(name_of(k));
+    const std::string loss = reader.choice("loss", losses);
+    for (const LossKernel k : kLosses) {
+      if (loss == name_of(k)) stack.loss = k;
+    }
+  }
   for (const Switch& row : switches()) {
     stack.*row.member = reader.boolean_or(row.name, stack.*row.member);
   }
   stack.recompute = reader.text_or("recompute", stack.recompute);
+  if (reader.has("selective")) stack.selective = reader.choice("selective", {"core_attn", "op"});
   if (reader.has("dispatcher")) {
     stack.dispatcher = reader.choice("dispatcher", {"all_to_all", "deduplicated", "all_gather"});
   }
+  stack.live_parameters =
+      reader.integer_or("live_parameters", 0, std::int64_t{1} << 40, stack.live_parameters);
   stack.micro_batch = reader.integer_or("micro_batch", 1, 1 << 20, stack.micro_batch);
   if (reader.has("positions")) {
     stack.positions = reader.choice("positions", {"learned", "alibi"});
@@ -207,10 +232,13 @@ Json to_json(const Stack& stack) {
   json.set("name", stack.name).set("family", stack.family);
   if (!stack.released.empty()) json.set("released", stack.released);
   json.set("frameworks", std::move(matches)).set("attention", name_of(stack.attention));
+  json.set("loss", name_of(stack.loss));
   for (const Switch& row : switches()) json.set(row.name, stack.*row.member);
   return json.set("recompute", stack.recompute)
+      .set("selective", stack.selective)
       .set("dispatcher", stack.dispatcher)
       .set("micro_batch", stack.micro_batch)
+      .set("live_parameters", stack.live_parameters)
       .set("positions", stack.positions)
       .set("parameters", std::move(parameters))
       .set("source", stack.source);

@@ -25,6 +25,15 @@ inline bool is_flash(AttentionKernel kernel) {
   return kernel == AttentionKernel::kFlash || kernel == AttentionKernel::kFlashAsync;
 }
 
+// What the loss keeps of the logits.
+enum class LossKernel : std::uint8_t {
+  kTorch,    // cross_entropy of PyTorch: log-probabilities in fp32, and gradients beside them
+  kInPlace,  // Megatron's: one fp32 copy becomes probabilities, then gradients
+  kFused,    // logits as they are, and their gradients
+  kChunked,  // some rows at a time, gradients at once
+};
+const char* name_of(LossKernel kernel);  // "torch", "in_place", "fused", "chunked"
+
 // A way in which runs name a stack: every word occurs in what the run says of its framework, in
 // either case, and its date lies between `from` and `until` ("2024-03"; empty: open).
 struct StackMatch {
@@ -50,7 +59,18 @@ struct Stack {
   bool graphs = false;               // launches are captured once
   // Sums in the switches that can (LinkTier::in_network_reduction; NCCL's NVLS and CollNet).
   bool in_network_reduction = false;
+  LossKernel loss = LossKernel::kInPlace;
+  // At the step the 16 bit gradients that a rank updates are flattened and copied to fp32 (ZeRO 1
+  // and 2 of DeepSpeed); else the optimizer reads the buffer that they were summed in.
+  bool copies_gradients = false;
+  bool fused_optimizer = true;       // else AdamW's two temporaries, of all that a rank updates
+  bool fused_sums = true;            // products add to the summed gradients, none in between
+  bool keeps_stage_outputs = true;   // what a stage has sent on, until its backward
+  bool keeps_expert_outputs = true;  // weighted by the router behind the experts' last product
+  // Of sharded parameters, as many at most are gathered at a time; 0: a layer and the one ahead.
+  std::int64_t live_parameters = 0;
   std::string recompute = "none";         // in the words of published runs (validation/words.h)
+  std::string selective = "core_attn";    // what "selective" alone means: the same, or "op"
   std::string dispatcher = "all_to_all";  // as Layout::dispatcher, or "deduplicated"
   std::int64_t micro_batch = 1;           // sequences
   std::string positions = "learned";      // of models with plain MLPs: "learned", "alibi"
@@ -65,7 +85,8 @@ struct Stack {
   double exposed_share = 0.1;   // of what is overlapped, the part that is not hidden
   double step_s = 0.01;         // of each step, beyond its ops: data, logging, host
   double straggle = 0.01;       // relative, a doubling of the ranks that wait for each other
-  double reserve_bytes = 2e9;   // allocator and communicators, beyond the device's own
+  double reserve_bytes = 2e9;   // context, communicators and libraries: not the allocator's
+  double fragmentation = 1.1;   // what the allocator takes over what comes and goes in a step
   bool operator==(const Stack&) const = default;
 };
 

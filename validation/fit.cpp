@@ -3,13 +3,9 @@
 #include "validation/fit.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <iterator>
 #include <map>
-#include <mutex>
 #include <set>
-#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -23,11 +19,16 @@ using simulator::FreeParameter;
 using simulator::Owner;
 using simulator::ParameterValue;
 
-constexpr double kHuber = 0.1;   // errors beyond it count linearly
-constexpr double kPrior = 5e-4;  // loss of a parameter one deviation from its prior
+// Memory that is so far off is not of the job that the row's words describe (something is kept on
+// the host, another batch is meant): there is nothing to learn from it.
+constexpr double kMisread = 0.4;
+constexpr double kHuber = 0.1;  // errors beyond it count linearly
+// Loss of a parameter one deviation from its prior. A reading of memory says more than one of time:
+// it is the same in every run.
+constexpr double kStepPrior = 5e-4, kMemoryPrior = 1e-3;
 constexpr double kFirstStep = 0.25, kLastStep = 0.01;
 
-double loss_of(double error) {
+double huber(double error) {
   const double e = std::abs(error);
   return e < kHuber ? e * e / (2 * kHuber) : e - kHuber / 2;
 }
@@ -36,6 +37,7 @@ double loss_of(double error) {
 struct Fitted {
   ParameterValue value;
   double prior = 0, min = 0, max = 0, spread = 0;
+  bool frozen = false;
 };
 
 // Rows of one owner: how many, of which sources and models.
@@ -52,10 +54,26 @@ void add(Support& s, const FitRow& row) {
   s.models.insert({m.hidden, m.ffn, m.experts});
 }
 
+// What is fitted to: the step or the memory of a row.
+enum class Quantity : std::uint8_t { kStep, kMemory };
+
+bool has(const FitRow& row, Quantity quantity) {
+  return (quantity == Quantity::kStep ? row.measured_s : row.measured_bytes) > 0;
+}
+
+double error_of(const FitRow& row, Quantity quantity, const simulator::JobPrediction& p) {
+  if (quantity == Quantity::kStep) return std::log(p.step.value() / row.measured_s);
+  return std::log((row.allocated ? p.allocated_bytes : p.peak_bytes) / row.measured_bytes);
+}
+
+double loss_of(double error, Quantity quantity) {
+  return huber(quantity == Quantity::kStep ? error : std::clamp(error, -kMisread, kMisread));
+}
+
 class Fitter {
  public:
-  Fitter(const std::vector<FitRow>& rows, const Predictor& predict)
-      : rows_(rows), predict_(predict), errors_(rows.size()) {
+  Fitter(const std::vector<FitRow>& rows, Quantity quantity, const Predictor& predict)
+      : rows_(rows), quantity_(quantity), predict_(predict), errors_(rows.size()) {
     std::map<std::string, double> counts;
     for (const FitRow& r : rows) ++counts[r.source];
     for (const FitRow& r : rows) {
@@ -68,7 +86,8 @@ class Fitter {
 
   double loss() const {
     double sum = 0;
-    for (std::size_t i = 0; i < rows_.size(); ++i) sum += weights_[i] * loss_of(errors_[i]);
+    for (std::size_t i = 0; i < rows_.size(); ++i)
+      sum += weights_[i] * loss_of(errors_[i], quantity_);
     return sum;
   }
 
@@ -88,7 +107,19 @@ class Fitter {
   // Values of this owner are not moved any more.
   void freeze(Owner owner) {
     for (std::size_t v = 0; v < values.size(); ++v) {
-      if (values[v].owner == owner) limits_[v].min = limits_[v].max = values[v].value;
+      if (values[v].owner == owner) limits_[v].frozen = true;
+    }
+  }
+
+  // How far each value of this owner that is not frozen may move, the others held, before the loss
+  // is higher by as much as one deviation from its prior costs. So a value that rows say
+  // nothing about has the interval of its prior.
+  void find_intervals(Owner owner) {
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      if (values[v].owner != owner || limits_[v].frozen) continue;
+      const double low = edge(v, -1), high = edge(v, 1);
+      values[v].low = low;
+      values[v].high = high;
     }
   }
 
@@ -104,7 +135,7 @@ class Fitter {
   double error_of(std::size_t i) const {
     Job job = rows_[i].job;
     simulator::apply(values, job);
-    return std::log(predict_(job).step.value() / rows_[i].measured_s);
+    return validation::error_of(rows_[i], quantity_, predict_(job));
   }
 
   // Some parameters act only beyond a threshold, such as the host's.
@@ -135,24 +166,61 @@ class Fitter {
 
   double prior_loss(std::size_t v) const {
     const double deviations = std::log(values[v].value / limits_[v].prior) / limits_[v].spread;
-    return kPrior * deviations * deviations;
+    return deviation_cost() * deviations * deviations;
+  }
+
+  double deviation_cost() const { return quantity_ == Quantity::kStep ? kStepPrior : kMemoryPrior; }
+
+  // What the loss is higher by with this value, which is set; the errors of its rows.
+  double rise(std::size_t v, double value, std::vector<double>& fresh) {
+    double before = prior_loss(v);
+    values[v].value = value;
+    double after = prior_loss(v);
+    fresh.clear();
+    for (const std::size_t i : acts_[v]) {
+      fresh.push_back(error_of(i));
+      before += weights_[i] * loss_of(errors_[i], quantity_);
+      after += weights_[i] * loss_of(fresh.back(), quantity_);
+    }
+    return after - before;
+  }
+
+  // The first value in a direction at which the loss has risen by that much, or the end of its
+  // range.
+  double edge(std::size_t v, double direction) {
+    constexpr double kStride = 0.25;  // of the prior's deviation
+    constexpr int kHalvings = 5;
+    const double best = values[v].value;
+    std::vector<double> fresh;
+    double inside = 0, outside = 0;
+    const auto at = [&](double deviations) {
+      return std::clamp(best * std::exp(direction * deviations * limits_[v].spread), limits_[v].min,
+                        limits_[v].max);
+    };
+    while (outside == 0) {
+      const double next = inside + kStride;
+      if (at(next) == at(inside)) break;  // the range ends
+      (rise(v, at(next), fresh) < deviation_cost() ? inside : outside) = next;
+      values[v].value = best;
+    }
+    for (int i = 0; outside > 0 && i < kHalvings; ++i) {
+      const double middle = (inside + outside) / 2;
+      (rise(v, at(middle), fresh) < deviation_cost() ? inside : outside) = middle;
+      values[v].value = best;
+    }
+    return at(inside);
   }
 
   bool try_step(std::size_t v, double step) {
     ParameterValue& p = values[v];
+    if (limits_[v].frozen) return false;
     const double old = p.value;
-    double before = prior_loss(v), after = 0;
-    p.value =
+    const double next =
         std::clamp(old * std::exp(step * limits_[v].spread * 2), limits_[v].min, limits_[v].max);
-    if (p.value == old) return false;
-    after = prior_loss(v);
+    if (next == old) return false;
     std::vector<double> fresh;
-    for (const std::size_t i : acts_[v]) {
-      fresh.push_back(error_of(i));
-      before += weights_[i] * loss_of(errors_[i]);
-      after += weights_[i] * loss_of(fresh.back());
-    }
-    if (after >= before) {
+    const bool worse = rise(v, next, fresh) >= 0;
+    if (worse) {
       p.value = old;
       return false;
     }
@@ -161,6 +229,7 @@ class Fitter {
   }
 
   const std::vector<FitRow>& rows_;
+  const Quantity quantity_;
   const Predictor& predict_;
   std::vector<double> errors_, weights_;
   std::vector<Fitted> limits_;
@@ -171,22 +240,27 @@ Fitted fitted(const FreeParameter& p, const std::string& of, double prior) {
   return {{p.owner, of, p.name, prior, 0}, prior, p.min, p.max, p.spread};
 }
 
-// At most so many rows of each source, evenly spread.
-std::vector<FitRow> thinned(const std::vector<FitRow>& rows, std::size_t most) {
+// Of the rows that have it, at most so many of each source, evenly spread.
+std::vector<FitRow> thinned(const std::vector<FitRow>& rows, Quantity quantity, std::size_t most) {
   std::map<std::string, std::size_t> counts, seen;
-  for (const FitRow& r : rows) ++counts[r.source];
+  for (const FitRow& r : rows) counts[r.source] += has(r, quantity) ? 1 : 0;
   std::vector<FitRow> out;
   for (const FitRow& r : rows) {
+    if (!has(r, quantity)) continue;
     const std::size_t count = counts[r.source], i = seen[r.source]++;
     if (count <= most || i * most / count != (i + 1) * most / count) out.push_back(r);
   }
   return out;
 }
 
-}  // namespace
-
-FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const FitOptions& options) {
-  const std::vector<FitRow> rows = thinned(all, options.rows_of_a_source);
+// The mean losses before and after; values are added.
+std::pair<double, double> fit_quantity(const std::vector<FitRow>& all, Quantity quantity,
+                                       const Predictor& predict, const FitOptions& options,
+                                       std::vector<ParameterValue>& values) {
+  const std::vector<FitRow> rows = thinned(all, quantity, options.rows_of_a_source);
+  const auto acts = [&](const FreeParameter& p) {
+    return p.of_time == (quantity == Quantity::kStep);
+  };
   std::map<std::string, Support> devices, links, families, stacks;
   std::map<std::string, std::string> family_of;
   for (const FitRow& row : rows) {
@@ -196,21 +270,22 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
     add(stacks[row.job.stack.name], row);
     family_of[row.job.stack.name] = row.job.stack.family;
   }
-  Fitter fitter(rows, predict);
-  FitResult result;
-  result.before = fitter.loss();
+  Fitter fitter(rows, quantity, predict);
+  const double before = fitter.loss();
   const auto& owners = [&](Owner owner) -> const std::map<std::string, Support>& {
     if (owner == Owner::kDevice) return devices;
     return owner == Owner::kLink ? links : families;
   };
   for (const FreeParameter& p : simulator::free_parameters()) {
-    if (!p.of_time) continue;
+    if (!acts(p)) continue;
     for (const auto& [name, support] : owners(p.owner)) {
       fitter.add_value(fitted(p, name, p.prior));
     }
   }
   fitter.descend(options.turns);
-  // Stacks with rows enough: from their family's values, which stay those of all its stacks.
+  // Stacks with rows enough: from their family's values, which stay those of all its stacks. Their
+  // intervals are found before, while all rows of the family rest on them.
+  fitter.find_intervals(Owner::kStack);
   fitter.freeze(Owner::kStack);
   const std::vector<ParameterValue> shared = fitter.values;
   for (const auto& [stack, support] : stacks) {
@@ -218,18 +293,30 @@ FitResult fit(const std::vector<FitRow>& all, const Predictor& predict, const Fi
                         (support.sources.size() >= 2 || support.models.size() >= 3);
     if (!enough || stack == family_of[stack]) continue;
     for (const FreeParameter& p : simulator::free_parameters()) {
-      if (p.owner != Owner::kStack || !p.of_time) continue;
+      if (p.owner != Owner::kStack || !acts(p)) continue;
       for (const ParameterValue& f : shared) {
         if (f.owner != Owner::kStack || f.of != family_of[stack] || f.name != p.name) continue;
         Fitted own = fitted(p, stack, f.value);
-        own.spread = p.spread / 2;
+        own.spread = p.spread * simulator::kWithinFamily;
         fitter.add_value(std::move(own));
       }
     }
   }
   fitter.descend(options.turns);
-  result.values = fitter.values;
-  result.after = fitter.loss();
+  for (const Owner o : {Owner::kDevice, Owner::kLink, Owner::kStack}) fitter.find_intervals(o);
+  values.insert(values.end(), fitter.values.begin(), fitter.values.end());
+  return {before, fitter.loss()};
+}
+
+}  // namespace
+
+FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
+              const FitOptions& options) {
+  FitResult result;
+  std::tie(result.before, result.after) =
+      fit_quantity(rows, Quantity::kStep, predict, options, result.values);
+  std::tie(result.memory_before, result.memory_after) =
+      fit_quantity(rows, Quantity::kMemory, predict, options, result.values);
   return result;
 }
 
@@ -237,10 +324,12 @@ std::vector<FitRow> fit_rows(const std::vector<PublishedRow>& rows,
                              const std::vector<Stack>& stacks) {
   std::vector<FitRow> out;
   for (const PublishedRow& row : rows) {
-    const auto measured = row.step_s();
-    if (!measured) continue;
+    const auto step = row.step_s(), memory = row.memory_bytes();
+    if (!step && !memory) continue;
     const RowJob made = job_of(row, stacks);
-    if (made.job) out.push_back({*made.job, *measured, row.source});
+    if (!made.job) continue;
+    out.push_back({*made.job, step.value_or(0), row.source, memory.value_or(0),
+                   row.measured.memory_allocated});
   }
   return out;
 }
@@ -253,50 +342,8 @@ Predictor with(std::vector<ParameterValue> values, const Predictor& predict) {
   };
 }
 
-std::vector<Outcome> validate_held_out(
-    const std::vector<PublishedRow>& rows, const std::vector<Stack>& stacks, Held held,
-    const Predictor& predict, const FitOptions& options,
-    const std::function<void(std::size_t, std::size_t)>& progress) {
-  const std::vector<FitRow> fitted = fit_rows(rows, stacks);
-  const auto family_of = [&](const Job& job) { return job.cluster.device.family; };
-  std::set<std::string> keys;
-  for (const FitRow& r : fitted) keys.insert(held == Held::kSource ? r.source : family_of(r.job));
-  const auto values_without = [&](const std::string& key) {
-    std::vector<FitRow> others;
-    for (const FitRow& r : fitted) {
-      if ((held == Held::kSource ? r.source : family_of(r.job)) != key) others.push_back(r);
-    }
-    return others.empty() ? std::vector<ParameterValue>() : fit(others, predict, options).values;
-  };
-  std::map<std::string, std::vector<ParameterValue>> values;
-  for (const std::string& key : keys) values[key];
-  // Each fit is one of its own; they are shared out over the cores.
-  std::atomic<std::size_t> next = 0, done = 0;
-  std::mutex saying;
-  const auto work = [&] {
-    while (true) {
-      const std::size_t i = next++;
-      if (i >= keys.size()) return;
-      const std::string& key = *std::next(keys.begin(), static_cast<std::ptrdiff_t>(i));
-      values.at(key) = values_without(key);
-      const std::lock_guard lock(saying);
-      if (progress) progress(++done, keys.size());
-    }
-  };
-  std::vector<std::thread> others;
-  const auto cores = std::max(1U, std::thread::hardware_concurrency());
-  for (unsigned t = 1; t < cores && t < keys.size(); ++t) others.emplace_back(work);
-  work();
-  for (std::thread& t : others) t.join();
-  std::vector<Outcome> out;
-  for (const PublishedRow& row : rows) {
-    const Predictor own = [&](const Job& job) {
-      const auto found = values.find(held == Held::kSource ? row.source : family_of(job));
-      return found == values.end() ? predict(job) : with(found->second, predict)(job);
-    };
-    out.push_back(validate_row(row, stacks, own));
-  }
-  return out;
+Predictor with(simulator::ParameterSet set) {
+  return [set = std::move(set)](const Job& job) { return simulator::predict_with(set, job); };
 }
 
 }  // namespace orrery::validation

@@ -1,25 +1,27 @@
 // Fitting free parameters to published rows: those of devices, of links, of families of stacks, and
 // of stacks with rows enough. Nothing else is free, and nothing depends on a single row's names.
+// Those that act on time are fitted to step times, those that act on memory alone to memory.
 //
 // Errors are ln(predicted / measured), by a loss that is square near zero and linear beyond (Huber
 // 1964), meaned over the rows of a source, then over sources: a source of a thousand rows counts as
 // one. Each parameter is held to its prior by a normal deviation of its logarithm.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/job.h"
-#include "simulator/stages/parameters.h"
+#include "simulator/stages/parameter_set.h"
 #include "validation/validate.h"
 
 namespace orrery::validation {
 
 struct FitRow {
   Job job;
-  double measured_s = 0;
+  double measured_s = 0;  // 0: no step time
   std::string source;
+  double measured_bytes = 0;  // 0: no memory
+  bool allocated = false;     // of the bytes: as Measured::memory_allocated
 };
 
 struct FitOptions {
@@ -32,26 +34,20 @@ struct FitOptions {
 
 struct FitResult {
   std::vector<simulator::ParameterValue> values;
-  double before = 0, after = 0;  // the mean loss over sources
+  double before = 0, after = 0;  // the mean loss over sources, of the step
+  double memory_before = 0, memory_after = 0;
 };
 
 FitResult fit(const std::vector<FitRow>& rows, const Predictor& predict,
               const FitOptions& options = {});
 
-// The rows that have a step time, as what is fitted to.
+// The rows that have a step time or memory, as what is fitted to.
 std::vector<FitRow> fit_rows(const std::vector<PublishedRow>& rows,
                              const std::vector<Stack>& stacks);
 
-// As validate_rows, each row predicted with parameters fitted without its source, or without the
-// family of its device: nothing of it was seen. `progress` is called after each fit, with how many
-// of how many.
-enum class Held : std::uint8_t { kSource, kDevice };
-std::vector<Outcome> validate_held_out(
-    const std::vector<PublishedRow>& rows, const std::vector<Stack>& stacks, Held held,
-    const Predictor& predict, const FitOptions& options = {},
-    const std::function<void(std::size_t, std::size_t)>& progress = {});
-
 // `predict` with these parameters.
 Predictor with(std::vector<simulator::ParameterValue> values, const Predictor& predict);
+// The simulator's prediction with a set's values and its interval.
+Predictor with(simulator::ParameterSet set);
 
 }  // namespace orrery::validation

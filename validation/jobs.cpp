@@ -36,6 +36,10 @@ Recompute recompute_of_row(const PublishedRow& row, const Stack& stack, RowJob& 
     words = stack.recompute;
     out.completed.push_back(fmt::format("recompute={} (default of {})", words, stack.name));
   }
+  if (lower_case(words) == "selective" && stack.selective != "core_attn") {
+    words = "selective: " + stack.selective;
+    out.completed.push_back(fmt::format("recompute={} (of {})", words, stack.name));
+  }
   if (mentions(words, "offload")) {
     out.refused.push_back({"plan.recompute", "activations on the host are not priced"});
     return {};
@@ -122,9 +126,14 @@ void set_switches(const PublishedRow& row, Job& job) {
   if (says("async_tp", "true") || says("tp_comm_overlap", "true") || says("mc2", "true")) {
     s.overlaps_tensor = true;
   }
+  if (says("optimizer", "fp32 grad")) s.fp32_gradients = true;
   // Composer's mixed precision: DEFAULT reduces in fp32, PURE as it computes.
   if (says("mp_mode", "default")) s.fp32_gradients = true;
   if (says("mp_mode", "pure")) s.fp32_gradients = false;
+  if (says("framework", "chunked loss")) s.loss = LossKernel::kChunked;
+  // Transformer Engine's, with its other kernels.
+  if (says("kernels", "TE +")) s.loss = LossKernel::kFused;
+  if (says("framework", "fused cross entropy")) s.loss = LossKernel::kFused;
   if (says("a2a_overlap_1f1b", "true")) s.overlaps_experts = true;
   if (says("grad_overlap", "false")) s.overlaps_gradients = false;
   if (says("framework", "overlap paths switched off")) {
@@ -144,7 +153,12 @@ void set_switches(const PublishedRow& row, Job& job) {
 
 void set_schedule(const PublishedRow& row, Job& job, RowJob& out) {
   job.virtual_stages = row.plan.vpp.value_or(1);
-  if (!row.plan.vpp && job.layout.pp > 1) out.completed.push_back("vpp=1 (not stated)");
+  if (!row.plan.vpp && mentions(extra_of(row.plan, "pp_schedule"), "interleaved")) {
+    job.virtual_stages = 2;
+    out.completed.push_back("vpp=2 (the schedule is interleaved)");
+  } else if (!row.plan.vpp && job.layout.pp > 1) {
+    out.completed.push_back("vpp=1 (not stated)");
+  }
   if (job.layout.pp == 1) job.virtual_stages = 1;
   if (job.virtual_stages > 1) job.schedule = PipelineSchedule::kInterleaved;
   set_stage_layers(row, job, out);

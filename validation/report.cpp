@@ -123,6 +123,7 @@ std::vector<Aim> aims(const Summary& s) {
       {"bias of the step, mean over sources, either way", std::abs(s.mean_bias_of_sources), 0.03},
       {"90th percentile of the error", s.all.step.p90_error, 0.20},
       {"measurements inside the interval", s.all.step.coverage, 0.70, true},
+      {"width of the interval, median", s.all.step.width, 0.35},
       {"median error of the memory", s.all.memory_error, 0.08},
       {"\"fits\" where the source ran out of memory", false_fits, 0},
       {"mean regret of the layout predicted best", s.mean_regret, 0.03},
@@ -165,6 +166,40 @@ std::vector<std::pair<std::string, std::size_t>> defaults_used(
   return out;
 }
 
+std::vector<Cause> by_distance(const std::vector<Outcome>& outcomes) {
+  struct Class {
+    const char* name;
+    double below;
+  };
+  constexpr Class kClasses[] = {
+      {"0 to 1", 1.0 + 1e-9}, {"1 to 2", 2}, {"2 to 3", 3}, {"3 and more", HUGE_VAL}};
+  std::vector<Cause> out;
+  double from = -1;
+  for (const Class& c : kClasses) {
+    std::vector<Pair> pairs;
+    for (const Outcome& o : outcomes) {
+      if (!o.step || o.prediction->distance < from || o.prediction->distance >= c.below) continue;
+      pairs.push_back(*o.step);
+    }
+    from = c.below;
+    if (!pairs.empty()) out.push_back({c.name, accuracy(pairs), 0});
+  }
+  return out;
+}
+
+std::map<std::string, double> figures(const std::vector<Outcome>& outcomes) {
+  std::map<std::string, double> out;
+  for (const Aim& aim : aims(summarise(outcomes))) {
+    if (aim.known()) out[aim.what] = aim.value;
+  }
+  for (const Cause& c : by_distance(outcomes)) {
+    out["rows, " + c.name] = static_cast<double>(c.step.rows);
+    out["inside, " + c.name] = c.step.coverage;
+    out["width, " + c.name] = c.step.width;
+  }
+  return out;
+}
+
 Fitting fitting_of(const simulator::ParameterSet& set, const Summary& summary) {
   Fitting out;
   out.parameters = set.values.size();
@@ -179,6 +214,8 @@ Fitting fitting_of(const simulator::ParameterSet& set, const Summary& summary) {
   };
   out.without_source = in_order(set.without_source);
   out.without_device = in_order(set.without_device);
+  out.source_figures = set.without_source;
+  out.device_figures = set.without_device;
   return out;
 }
 
@@ -225,6 +262,14 @@ Json summary_json(const Summary& s, const Fitting& fitting) {
       .set("sources", std::move(sources));
 }
 
+Json distances_json(const std::vector<Outcome>& outcomes) {
+  Json out = Json::array();
+  for (const Cause& c : by_distance(outcomes)) {
+    out.push(Json::object().set("doublings", c.name).set("step", accuracy_json(c.step)));
+  }
+  return out;
+}
+
 Json rows_json(const std::vector<Outcome>& outcomes) {
   Json rows = Json::array();
   for (const Outcome& o : outcomes) {
@@ -245,8 +290,9 @@ Json rows_json(const std::vector<Outcome>& outcomes) {
                   .set("predicted_step_s", if_predicted(p.step.value()))
                   .set("p10_s", if_predicted(p.p10.value()))
                   .set("p90_s", if_predicted(p.p90.value()))
+                  .set("distance", if_predicted(p.distance))
                   .set("measured_step_s", optional_number(o.row.step_s()))
-                  .set("predicted_mem_gib", if_predicted(p.peak_bytes / kGib))
+                  .set("predicted_mem_gib", if_predicted(o.memory_bytes() / kGib))
                   .set("measured_mem_gb", optional_number(o.row.measured.memory))
                   .set("usable_mem_gib", if_predicted(p.usable_bytes / kGib))
                   .set("fits", predicted ? Json(p.fits) : Json())

@@ -2,11 +2,12 @@
 // and nothing that is not in the outcomes.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
-#include "simulator/stages/parameters.h"
+#include "simulator/stages/parameter_set.h"
 #include "validation/validate.h"
 
 namespace orrery::validation {
@@ -16,6 +17,7 @@ namespace orrery::validation {
 struct Fitting {
   std::size_t parameters = 0;  // that are fitted; 0: all are their priors
   std::vector<double> without_source, without_device;
+  std::map<std::string, double> source_figures, device_figures;  // all of them, by their words
 };
 
 Fitting fitting_of(const simulator::ParameterSet& set, const Summary& summary);
@@ -39,11 +41,19 @@ struct Cause {
 // By stack, by device, by kind of model and by axis, the largest share first.
 std::vector<Cause> causes(const std::vector<Outcome>& outcomes);
 
+// By distance from the nearest measured shape, the nearest first; without classes of no rows.
+std::vector<Cause> by_distance(const std::vector<Outcome>& outcomes);
+
+// Of rows that no fit had seen, what a parameter file keeps: the aims by their words, and of each
+// class of by_distance "rows, CLASS", "inside, CLASS" and "width, CLASS".
+std::map<std::string, double> figures(const std::vector<Outcome>& outcomes);
+
 // Completed fields by how many rows took the default: "recompute=none (default of generic)".
 std::vector<std::pair<std::string, std::size_t>> defaults_used(
     const std::vector<Outcome>& outcomes);
 
 Json summary_json(const Summary& summary, const Fitting& fitting);
+Json distances_json(const std::vector<Outcome>& outcomes);
 Json rows_json(const std::vector<Outcome>& outcomes);
 std::string accuracy_page(const Summary& summary, const std::vector<Outcome>& outcomes,
                           const Fitting& fitting);

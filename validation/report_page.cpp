@@ -88,6 +88,36 @@ std::string source_table(const Summary& s) {
   return text + "\n";
 }
 
+// In sample, and what a fit's file says of rows that it had not seen.
+std::string interval_table(const std::vector<Outcome>& outcomes, const Fitting& fitting) {
+  std::string text =
+      "## Intervals\n\nBy distance from the nearest shape that the fit has seen, in doublings "
+      "(simulator/stages/spread.h). Honest is 80 % inside.\n\n"
+      "| doublings | fits | rows | inside | width |\n|---|---|---|---|---|\n";
+  const auto line = [&](const std::string& doublings, const char* fits, double rows, double inside,
+                        double width) {
+    text += fmt::format("| {} | {} | {} | {} | {} |\n", doublings, fits, rows, percent_text(inside),
+                        percent_text(width));
+  };
+  for (const Cause& c : by_distance(outcomes)) {
+    line(c.name, "in sample", static_cast<double>(c.step.rows), c.step.coverage, c.step.width);
+  }
+  for (const auto& [fits, figures] : {std::pair{"without its source", &fitting.source_figures},
+                                      {"without its device", &fitting.device_figures}}) {
+    for (const auto& [words, rows] : *figures) {
+      const std::string key = "rows, ";
+      if (words.compare(0, key.size(), key) != 0) continue;
+      const std::string name = words.substr(key.size());
+      const auto of = [&](const std::string& what) {
+        const auto found = figures->find(what + ", " + name);
+        return found == figures->end() ? std::nan("") : found->second;
+      };
+      line(name, fits, rows, of("inside"), of("width"));
+    }
+  }
+  return text + "\n";
+}
+
 std::string decision_table(const Summary& s) {
   std::string text = fmt::format(
       "## Decisions\n\n{} groups of rows of one model, cluster, batch, precision and release with "
@@ -177,8 +207,8 @@ std::string defaults_table(const std::vector<Outcome>& outcomes) {
 std::string accuracy_page(const Summary& summary, const std::vector<Outcome>& outcomes,
                           const Fitting& fitting) {
   return head(summary, fitting) + headline(summary, fitting) + source_table(summary) +
-         decision_table(summary) + cause_table(outcomes) + refused_table(summary) +
-         defaults_table(outcomes);
+         interval_table(outcomes, fitting) + decision_table(summary) + cause_table(outcomes) +
+         refused_table(summary) + defaults_table(outcomes);
 }
 
 }  // namespace orrery::validation

@@ -69,6 +69,16 @@ std::int64_t shard_ranks(const PublishedRow& row, const Layout& l, std::int64_t 
   return *size;
 }
 
+// A rank's batch that is said goes through a pipeline in as many parts as there are stages.
+std::pair<std::int64_t, std::string> micro_batch_default(const PlanFacts& plan, const Stack& stack,
+                                                         std::int64_t stages) {
+  const auto batch = whole_number(extra_of(plan, "local_batch"));
+  if (stages > 1 && batch && *batch >= stages && *batch % stages == 0) {
+    return {*batch / stages, "local batch / pp"};
+  }
+  return {stack.micro_batch, "default of " + stack.name};
+}
+
 }  // namespace
 
 Layout layout_of(const PublishedRow& row, const Model& model, const Stack& stack, RowJob& out) {
@@ -83,8 +93,8 @@ Layout layout_of(const PublishedRow& row, const Model& model, const Stack& stack
   set_data_axis(row, gpus, l, out);
   if (!out.refused.empty()) return l;
   set_expert_axis(row, model, l, out);
-  l.micro_batch =
-      completed(p.micro_batch, "micro_batch", stack.micro_batch, "default of " + stack.name, out);
+  const auto [batch, why] = micro_batch_default(p, stack, l.pp);
+  l.micro_batch = completed(p.micro_batch, "micro_batch", batch, why, out);
   return l;
 }
 

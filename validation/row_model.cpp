@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdlib>
 
 #include "core/configs.h"
 #include "validation/jobs.h"
@@ -104,8 +105,9 @@ const std::vector<Model>& known_models() {
   return models;
 }
 
-// What a row has no field for is that of the model in configs/models whose layers have the same
-// extents, if there is one: biases, norms, sinks, windows. Its name is not asked for.
+// What a row has no field for is that of the model in configs/models with the same vocabulary (but
+// for padding) and layers of the same extents, if there is one: biases, norms, sinks, windows. Its
+// name is not asked for.
 void complete_from_known(Model& m, RowJob& out) {
   for (const Model& known : known_models()) {
     const bool same = known.hidden == m.hidden && known.heads == m.heads &&
@@ -113,7 +115,10 @@ void complete_from_known(Model& m, RowJob& out) {
                       known.experts == m.experts && known.top_k == m.top_k &&
                       known.moe_ffn == m.moe_ffn && known.gated == m.gated &&
                       (known.is_moe() || known.ffn == m.ffn);
+    constexpr std::int64_t kPadding = 1024;
     if (!same || known.is_latent() != m.is_latent()) continue;
+    if (std::abs(known.vocab - m.vocab) > kPadding) continue;
+    const Model before = m;
     m.norm = known.norm;
     m.norm_bias = known.norm_bias;
     m.positions = known.positions;
@@ -123,6 +128,7 @@ void complete_from_known(Model& m, RowJob& out) {
     m.linear_bias = known.linear_bias;
     m.attention_sinks = known.attention_sinks;
     if (m.window.empty() && known.layers == m.layers) m.window = known.window;
+    if (m == before) return;
     out.completed.push_back(fmt::format(
         "norms, biases, sinks, windows as configs/models/{}.json (same extents)", known.name));
     return;

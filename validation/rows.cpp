@@ -161,6 +161,8 @@ PublishedRow read_row(const Json& json, const std::string& place, const std::str
   if (const Json* m = reader.child("measured"); m != nullptr) {
     row.measured = read_measured(*m, place + "/measured", source, problems);
   }
+  // A source that gives the allocator's reserve beside it gives what was allocated.
+  row.measured.memory_allocated = row.plan.extra.contains("max_reserved_gib");
   row.measured.out_of_memory = reader.text_or("outcome", "") == "oom";
   return row;
 }

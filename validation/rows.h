@@ -48,6 +48,7 @@ struct Measured {
   std::optional<double> step_s, tokens_per_device_s;
   std::optional<double> memory;  // in units of `memory_unit` bytes
   double memory_unit = 1e9;
+  bool memory_allocated = false;  // it is what was alive, not what the process took of the device
   bool out_of_memory = false;
   bool operator==(const Measured&) const = default;
 };

@@ -50,6 +50,7 @@ std::string layout_words(const Job& job) {
   if (job.model.is_moe()) text += fmt::format(" ep {} etp {}", l.ep, l.etp);
   text += fmt::format(" mb {} {}", l.micro_batch, name_of(job.sharding));
   if (job.layout.fsdp_d > 1) text += fmt::format(" {}", l.fsdp_d);
+  if (job.recompute.ops) text += " ops";
   if (job.recompute.full) text += fmt::format(" full {}", job.recompute.full_layers);
   for (int i = 0; i < kNumModules; ++i) {
     const auto module = static_cast<Module>(i);
@@ -141,9 +142,14 @@ void summarise_groups(const std::vector<Outcome>& outcomes, Summary& out) {
 
 }  // namespace
 
+double Outcome::memory_bytes() const {
+  if (!prediction) return kNone;
+  return row.measured.memory_allocated ? prediction->allocated_bytes : prediction->peak_bytes;
+}
+
 double Outcome::memory_error() const {
   const auto measured = row.memory_bytes();
-  return prediction && measured ? prediction->peak_bytes / *measured - 1 : kNone;
+  return prediction && measured ? memory_bytes() / *measured - 1 : kNone;
 }
 
 Outcome validate_row(const PublishedRow& row, const std::vector<Stack>& stacks,

@@ -28,6 +28,7 @@ struct Outcome {
   std::string group;
   std::string layout;           // in words
   std::optional<Pair> step;     // where a step was predicted and measured
+  double memory_bytes() const;  // predicted, of what the row measured; NaN without a prediction
   double memory_error() const;  // predicted / measured - 1; NaN where not both are known
 };
 

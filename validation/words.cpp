@@ -97,6 +97,10 @@ std::optional<Recompute> recompute_of(const std::string& words, std::string& unk
     // A remark in brackets behind a module says what is not run again.
     const std::string word = trim(part.substr(0, part.find('(')));
     if (word.empty() || set_module(word, out)) continue;
+    if (word == "op" || word == "ops") {
+      out.ops = true;
+      continue;
+    }
     unknown = word.substr(0, 60);
     return std::nullopt;
   }

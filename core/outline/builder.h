@@ -46,6 +46,8 @@ class Builder {
       t.aligned = std::gcd(t.aligned, static_cast<std::int64_t>(columns * (low ? 1 : width_)));
     }
     t.saves = saves_input ? m * k * (t.low_precision ? 1 : width_) / input_parts : 0;
+    t.gathered = input_parts > 1 ? m * k * width_ : 0;
+    if (job_.trains_adapters && !has_adapter()) t.saves = 0;
     // An adapter reads the rows again, and adds its own output.
     if (job_.trains_adapters) {
       t.bytes += width_ * (m * k + 3 * m * n);
@@ -100,6 +102,13 @@ class Builder {
   double input_parts = 1;  // ranks that part what a product keeps of its input
 
  private:
+  // The weights of attention's projections have one (Hu 2021); of frozen weights nobody needs the
+  // gradient, nor so the input.
+  bool has_adapter() const {
+    return module_ == Module::kProjections || module_ == Module::kLatentUp ||
+           module_ == Module::kOutput || module_ == Module::kCoreAttention;
+  }
+
   const Job& job_;
   double width_, weight_casts_;
   Module module_ = Module::kNorm;
@@ -111,6 +120,9 @@ void dense_mlp(const Job& job, Builder& b, Parameters& p);
 void experts(const Job& job, Builder& b, Parameters& p);
 // Products of one MLP of `ffn` columns on this rank, over `rows`.
 void mlp_products(const Job& job, Builder& b, double rows, double ffn, Parameters& p);
+// Columns that are kept of an activation besides its input: op by op, the activated gate beside the
+// two halves that the fused kernel keeps.
+double unfused_gate(const Job& job, double ffn);
 
 // tensor.cpp.
 // Rows of the residual stream on one rank: a tensor rank's part where sequences are parallel.
@@ -142,7 +154,7 @@ void return_heads(const Job& job, Builder& b, const Heads& h);
 // backward.cpp.
 std::vector<Task> backward_of(const Job& job, const std::vector<Task>& forward);
 // recompute.cpp: fills what `forward` leaves open. `whole`: all of it is run again; `input`: bytes
-// that the layer's input takes.
+// that the layer's input takes; 0: of an end, which is not run again.
 void finish(const Job& job, Outline& o, bool whole, double input);
 
 }  // namespace orrery::outline

@@ -71,7 +71,8 @@ void routed(const Job& job, Builder& b, Parameters& p) {
   const double ffn = static_cast<double>(m.moe_ffn) / etp, in = m.gated ? 2 * ffn : ffn;
   b.grouped("experts_up", arrived, in, hidden, local);
   b.in(Module::kExpertActivation);
-  b.pass("expert_activation", PassKind::kActivation, arrived * in, arrived * ffn, arrived * in);
+  b.pass("expert_activation", PassKind::kActivation, arrived * in, arrived * ffn,
+         arrived * (in + unfused_gate(job, ffn)));
   b.in(Module::kExperts);
   b.grouped("experts_down", arrived, hidden, ffn, local);
   p.expert += local * (hidden * (in + ffn) + (m.linear_bias ? in + hidden : 0));
@@ -79,7 +80,8 @@ void routed(const Job& job, Builder& b, Parameters& p) {
   b.in(Module::kDispatch);
   if (l.ep > 1) b.pass("unsort", PassKind::kRows, arrived * hidden, arrived * hidden).kernels = 2;
   move(job, b, "combine", false);
-  b.pass("unpermute", PassKind::kRows, chosen * hidden, own * hidden, chosen * hidden).kernels = 3;
+  const double outputs = job.stack.keeps_expert_outputs ? chosen * hidden : 0;
+  b.pass("unpermute", PassKind::kRows, chosen * hidden, own * hidden, outputs).kernels = 3;
 }
 
 }  // namespace

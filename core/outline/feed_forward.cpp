@@ -2,12 +2,18 @@
 #include "core/outline/builder.h"
 
 namespace orrery::outline {
+
+double unfused_gate(const Job& job, double ffn) {
+  return job.model.gated && !job.stack.fused_passes ? ffn : 0;
+}
+
 void mlp_products(const Job& job, Builder& b, double rows, double ffn, Parameters& p) {
   const Model& m = job.model;
   const auto hidden = static_cast<double>(m.hidden);
   const double in = m.gated ? 2 * ffn : ffn;
   b.product("up", rows, in, hidden);
-  b.pass("activation", PassKind::kActivation, rows * in, rows * ffn, rows * in);
+  b.pass("activation", PassKind::kActivation, rows * in, rows * ffn,
+         rows * (in + unfused_gate(job, ffn)));
   b.product("down", rows, hidden, ffn);
   p.dense += hidden * (in + ffn) + (m.linear_bias ? in + hidden : 0);
   p.replicated += m.linear_bias ? hidden : 0;

@@ -1,13 +1,43 @@
 // Layers and ends of a model as outlines.
+#include <algorithm>
+
 #include "core/outline/builder.h"
 
 namespace orrery::outline {
+namespace {
+
+// Bytes a logit: from the loss to its backward, and beyond them at the fullest point, where the
+// 16 bit gradient (of the product behind: transient_of) is not there yet.
+struct LossBytes {
+  double saves = 0, worst = 0;
+};
+
+LossBytes loss_bytes(const Job& job) {
+  const double each = job.stack.fp32_loss ? 4 : width(job), half = width(job);
+  switch (job.stack.loss) {
+    case LossKernel::kTorch:
+      // Log-probabilities; their gradient and that of the logits' copy. Split over ranks (PyTorch's
+      // loss_parallel), the exponentials of the log-probabilities beside them.
+      return {each, (job.layout.tp > 1 ? 3 : 2) * each - half};
+    case LossKernel::kInPlace:
+      return {each, 0};
+    case LossKernel::kFused:
+      return {half, 0};
+    case LossKernel::kChunked:
+      return {0, 3 * each};
+  }
+  return {};
+}
+
+}  // namespace
 
 void norm(const Job& job, Builder& b, const char* name, Parameters& p) {
   b.in(Module::kNorm);
   const auto hidden = static_cast<double>(job.model.hidden);
   const double elements = residual_rows(job) * hidden;
-  b.pass(name, PassKind::kNorm, elements, elements, elements);
+  // Op by op, an RMS norm also keeps its input in fp32.
+  const bool copies = job.model.norm == NormKind::kRms && !job.stack.fused_passes;
+  b.pass(name, PassKind::kNorm, elements, elements, elements * (copies ? 3 : 1));
   const double weights = job.model.norm_bias ? 2 * hidden : hidden;
   p.dense += weights;
   p.replicated += weights;
@@ -89,7 +119,8 @@ Piece head(const Job& job) {
   const double each = job.stack.fp32_loss ? 6 + 4 * 4 : 3 * width(job);
   loss.bytes = rows * columns * each;
   loss.kernels = 8;
-  loss.saves = rows * columns * (job.stack.fp32_loss ? 4 : width(job));
+  const LossBytes bytes = loss_bytes(job);
+  loss.saves = rows * columns * bytes.saves;
   if (job.layout.tp > 1) {
     Task& sums = b.collective("loss_sums", CollectiveKind::kAllReduce, Axis::kTensor, 0);
     sums.bytes = 3 * 4 * rows;
@@ -98,6 +129,14 @@ Piece head(const Job& job) {
   piece.parameters.dense += columns * static_cast<double>(m.hidden);
   piece.outline = std::move(b.outline);
   finish(job, piece.outline, false, 0);
+  const double again = piece.outline.worst;
+  piece.outline.worst += rows * columns * bytes.worst;
+  if (job.stack.loss == LossKernel::kChunked) {
+    constexpr double kChunkRows = 1024;  // as is usual: gradients of the hidden rows are kept
+    piece.outline.transient = std::min(rows, kChunkRows) * columns * bytes.worst +
+                              2 * rows * static_cast<double>(m.hidden) * width(job);
+    piece.outline.worst = again;
+  }
   return piece;
 }
 

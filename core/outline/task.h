@@ -56,14 +56,16 @@ struct Task {
   bool backward = false;    // of attention: prices differ
   bool of_weights = false;  // in backward, a weight's gradient: no layer below waits for it
   double saves = 0;         // bytes kept for backward
+  double gathered = 0;      // bytes of its input that backward gathers again
 };
 
 // A layer's (or an end's) tasks. Backward does not hold what is run again: `again` does, the parts
 // of forward that Recompute names, in order.
 struct Outline {
   std::vector<Task> forward, backward, again;
-  double saves = 0;  // bytes of one micro-batch from its forward to its backward
-  double worst = 0;  // bytes beyond it while the layer's own backward runs
+  double saves = 0;      // bytes of one micro-batch from its forward to its backward
+  double worst = 0;      // bytes beyond it while the layer's own backward runs: what is run again
+  double transient = 0;  // and the largest gradients that one of its products has and makes
 };
 
 // Parameters of a layer or an end on one rank of the tensor (and expert) axes.

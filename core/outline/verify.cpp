@@ -60,6 +60,9 @@ class Check {
   void groups(const std::vector<Forms::Moved>& needed);
 
  private:
+  // Op by op, in a layer.
+  bool by_ops() const { return job_.recompute.ops && !whole_ && where_.front() == 'l'; }
+  void recompute_ops();
   bool again(const Task& t) const { return whole_ || job_.recompute.again(t.module); }
   void backward_flops();
   void inputs_kept();
@@ -108,6 +111,10 @@ void Check::backward_flops() {
 
 // What is run again is forward's, in its order.
 void Check::recompute() {
+  if (by_ops()) {
+    recompute_ops();
+    return;
+  }
   std::size_t at = 0;
   for (const Task& t : o_.forward) {
     if (!again(t)) continue;
@@ -126,6 +133,33 @@ void Check::recompute() {
   if (at < o_.again.size()) {
     note("recompute_exact", std::string(o_.again[at].name) + " is run again and not named");
   }
+}
+
+// Half of each product, all passes and what brings rows to a rank; not attention, not sums.
+void Check::recompute_ops() {
+  Forms::Flops expected;
+  for (const Task& t : o_.forward) {
+    if (is_product(t)) expected[Forms::part_of(t.module)] += t.flops / 2;
+  }
+  Forms::Flops is = flops_by_part(o_.again);
+  for (const auto& [part, flops] : expected) {
+    equal("recompute_exact", part + " run again", is[part], flops);
+    is.erase(part);
+  }
+  for (const auto& [part, flops] : is) note("recompute_exact", part + " is run again");
+  const auto count = [](const std::vector<Task>& tasks, auto what) {
+    return static_cast<double>(std::count_if(tasks.begin(), tasks.end(), what));
+  };
+  const auto passes = [](const Task& t) { return t.kind == TaskKind::kPass; };
+  const auto brings = [](const Task& t) {
+    return is_collective(t) && (t.collective == CollectiveKind::kAllGather ||
+                                t.collective == CollectiveKind::kAllToAll);
+  };
+  equal("recompute_exact", "passes run again", count(o_.again, passes), count(o_.forward, passes));
+  equal("recompute_exact", "gathers and exchanges run again", count(o_.again, brings),
+        count(o_.forward, brings));
+  equal("recompute_exact", "collectives run again", count(o_.again, is_collective),
+        count(o_.again, brings));
 }
 
 using Carried = std::tuple<Axis, CollectiveKind, double>;
@@ -204,7 +238,15 @@ void Check::kept(double input) {
   for (const Task& t : o_.backward) {
     if (t.saves > 0) note("reads_what_is_kept", std::string(t.name) + " keeps in backward");
   }
-  const double least = whole_ ? input : own, most = whole_ ? input : own + inputs;
+  double least = whole_ ? input : own, most = whole_ ? input : own + inputs;
+  if (by_ops()) {  // outputs instead: of attention, and of half of the products
+    least = input;
+    for (const Task& t : o_.forward) {
+      const double output = is_product(t) ? t.m * t.n / 2 : t.m * t.n * t.k;
+      if (is_product(t) || t.kind == TaskKind::kAttention) least += output * Forms(job_).width();
+    }
+    most = least;
+  }
   if (o_.saves < least * (1 - 1e-9) || o_.saves > most * (1 + 1e-9)) {
     note("reads_what_is_kept", "keeps " + number(o_.saves) + " bytes, its tasks leave " +
                                    number(least) +
@@ -221,6 +263,7 @@ void Check::kept(double input) {
 // The gradient of a weight needs its product's input: kept by the product, by another of the same
 // columns, or as the output of a kernel that keeps that.
 void Check::inputs_kept() {
+  if (job_.trains_adapters || by_ops()) return;  // frozen weights; outputs are kept instead
   for (const Task& t : o_.forward) {
     if (!is_product(t) || t.saves > 0) continue;
     const bool other = std::any_of(o_.forward.begin(), o_.forward.end(), [&](const Task& u) {

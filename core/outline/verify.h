@@ -26,7 +26,8 @@ Pieces pieces_of(const Job& job);
 //                         model's closed form; backward is not twice the products (once with
 //                         adapters), 2.5 times a flash kernel
 //   recompute_exact       what is run again is not, task by task, what forward did of the modules
-//                         that the job names
+//                         that the job names; op by op, not half of the products, all passes and
+//                         what brings rows
 //   parameters_conserved  the ranks together do not hold the model's parameters, what several hold
 //                         counted once
 //   collective_pairs      a forward collective without its backward counterpart: the same axis and

@@ -1,4 +1,5 @@
-// Peak memory in the closed form of the stages' states and cells in flight. See memory.h.
+// Peak memory in closed form: states of the stage, what its cells in flight keep, and the fullest
+// point of a chunk's backward. See memory.h.
 #include "simulator/stages/memory.h"
 
 #include <algorithm>
@@ -9,66 +10,213 @@
 namespace orrery::simulator {
 namespace {
 
-constexpr double kSpread = 0.06;  // relative deviation of peaks, for the probability to fit
+// Of ln(predicted / measured) over the published rows of sources that no fit had seen: what has to
+// be allowed for, and so the deviation of the probability to fit.
+constexpr double kSpread = 0.1;
 
+// Bytes a parameter.
 struct States {
-  double weights = 0, gradients = 0, optimizer = 0;  // bytes a parameter
+  double weights = 2;  // what products read
+  double sums = 4;     // gradients, summed over micro-batches
+  double own = 12;     // master weights and moments of what a rank updates
+  double shards = 4;   // beside them, where parameters are sharded: gradients, 16 bit weights
+  double scratch = 0;  // of what a rank updates, while it does
 };
 
-// Mixed precision: 16 bit weights, fp32 master weights and moments.
-States states_of(const Job& job) {
-  const bool fp32 = job.precision == Precision::kFp32;
-  return {fp32 ? 4.0 : 2.0, job.stack.fp32_gradients || fp32 ? 4.0 : 2.0, fp32 ? 8.0 : 12.0};
+bool is_fp32(const Job& job) {
+  return job.precision == Precision::kFp32 || job.precision == Precision::kTf32;
 }
 
-double state_bytes(const Job& job, double parameters, double shards) {
+// Mixed precision (Micikevicius 2018; Rajbhandari 2020): 16 bit weights, fp32 master weights and
+// two moments. FSDP's shards are fp32 themselves: no 16 bit copy is kept.
+States states_of(const Job& job) {
+  States s;
+  if (is_fp32(job)) {
+    s.weights = 4;
+    s.own = 8;
+    s.shards = 4 + 4;
+  } else {
+    s.sums = job.stack.fp32_gradients ? 4 : 2;
+    if (job.stack.copies_gradients) {
+      s.shards = 2 + 2;
+      // Sums in fp32 beside the 16 bit gradients are read as they are; else the gradients are
+      // flattened, which those of sharded parameters are already, and copied to fp32.
+      const double flat = job.sharding == Sharding::kParameters ? 0 : 2;
+      s.scratch = job.stack.fp32_gradients ? 0 : flat + 4;
+      if (job.stack.fp32_gradients) s.sums += 2;
+    }
+  }
+  if (!job.stack.fused_optimizer) s.scratch += 2 * 4;
+  if (job.trains_adapters) {
+    s = {};
+    // Frozen weights stay in what products read.
+    s.weights = job.precision == Precision::kFp8 ? 1 : 2;
+    s.sums = s.own = s.shards = 0;
+  }
+  return s;
+}
+
+double largest_unit(const Chunk& chunk) {
+  double most = 0;
+  for (const UnitMemory& u : chunk.units) most = std::max(most, u.parameters);
+  return most;
+}
+
+// What is there all through a step.
+double state_bytes(const Job& job, double parameters, double shards, double unit) {
   const States s = states_of(job);
-  const bool all = job.sharding == Sharding::kParameters;
-  const double weights = all ? 1 / shards : 1;
-  const double gradients = all || job.sharding == Sharding::kGradients ? 1 / shards : 1;
-  const double optimizer = job.sharding == Sharding::kNone ? 1 : 1 / shards;
-  if (job.trains_adapters) return parameters * s.weights * weights;
-  // FSDP's shards are fp32 themselves: no 16 bit copy is kept.
-  const double own = all ? 0 : s.weights * weights;
-  return parameters * (own + s.gradients * gradients + s.optimizer * optimizer);
+  const double full = parameters * s.sums;
+  switch (job.sharding) {
+    case Sharding::kNone:
+      return parameters * (s.weights + s.own) + full;
+    case Sharding::kOptimizer:
+      return parameters * (s.weights + s.own / shards) + full;
+    case Sharding::kGradients:
+      // A bucket waits for its reduction while the next one is filled.
+      return parameters * (s.weights + s.own / shards) +
+             std::min(full, full / shards + 2 * unit * s.sums);
+    case Sharding::kParameters:
+      return parameters * (job.trains_adapters ? s.weights : s.own + s.shards) / shards;
+  }
+  return 0;
+}
+
+double scratch_bytes(const Job& job, double parameters, double shards) {
+  return parameters * states_of(job).scratch / (job.sharding == Sharding::kNone ? 1 : shards);
+}
+
+// What stays whole of sharded parameters all through a step: see gathers_once.
+double whole_bytes(const Job& job, double parameters) {
+  if (job.sharding != Sharding::kParameters || !gathers_once(job)) return 0;
+  const States s = states_of(job);
+  return parameters * (s.weights + s.sums);
+}
+
+// Weights that are gathered, and gradients that are not in their place yet, while unit `i` goes
+// backward: of it, of the one that is gathered ahead, and of the one behind.
+double unit_bytes(const Job& job, const Chunk& chunk, std::size_t i) {
+  const States s = states_of(job);
+  const double own = chunk.units[i].parameters;
+  const double behind = i + 1 < chunk.units.size() ? chunk.units[i + 1].parameters : 0;
+  if (job.trains_adapters && gathers_once(job)) return 0;
+  if (job.sharding != Sharding::kParameters) {
+    return job.stack.fused_sums || s.sums <= 2 ? 0 : 2 * (own + behind);
+  }
+  // Before it is added; and, in the last micro-batch, copied to be reduced.
+  if (gathers_once(job)) return own * (s.weights + s.sums);
+  const auto live = [&](double parameters) {
+    const auto most = static_cast<double>(job.stack.live_parameters);
+    return most > 0 ? std::min(parameters, most) : parameters;
+  };
+  double whole = own;
+  if (job.keeps_gathered) {
+    for (std::size_t k = 0; k < i; ++k) whole += chunk.units[k].parameters;
+  } else if (i > 0) {
+    whole += chunk.units[i - 1].parameters;
+  }
+  if (job.trains_adapters) return live(whole) * s.weights;
+  return (live(whole) + live(own)) * s.weights + live(behind) * s.sums;
+}
+
+// The fullest point of a chunk's last cell: units behind it have given back what they kept.
+double cell_peak(const Job& job, const Chunk& chunk) {
+  double kept = 0, most = 0;
+  for (std::size_t i = 0; i < chunk.units.size(); ++i) {
+    const UnitMemory& u = chunk.units[i];
+    kept += u.saves;
+    most = std::max(most, kept + u.worst + u.transient + unit_bytes(job, chunk, i));
+  }
+  return most;
+}
+
+double saves_of(const Chunk& chunk) {
+  double sum = 0;
+  for (const UnitMemory& u : chunk.units) sum += u.saves;
+  return sum;
+}
+
+// What a cell has sent to the next stage, where that is kept until the gradient comes back.
+double output_bytes(const Job& job) {
+  if (job.layout.pp == 1 || !job.stack.keeps_stage_outputs) return 0;
+  const double parts = job.sequence_parallel ? static_cast<double>(job.layout.tp) : 1;
+  const double width = is_fp32(job) ? 4 : 2;
+  return outline::rows_of(job) * static_cast<double>(job.model.hidden) * width / parts;
+}
+
+// Bytes of one stage, of its cells and its states.
+struct Stage {
+  double alive = 0;  // at the fullest moment
+  double taken = 0;  // by the allocator
+};
+
+// The most that a rank's cells hold together, one after the other in its schedule's order.
+double cells_bytes(const Job& job, const Chunk* chunks, std::int32_t stage) {
+  const auto virtual_stages = static_cast<std::int32_t>(job.virtual_stages);
+  const auto micro_batches =
+      static_cast<std::int32_t>(std::max<std::int64_t>(1, job.micro_batches()));
+  const double output = output_bytes(job);
+  std::vector<double> saves, peaks;
+  for (std::int32_t c = 0; c < virtual_stages; ++c) {
+    const double sent = chunks[c].last ? 0 : output;
+    saves.push_back(saves_of(chunks[c]) + sent);
+    peaks.push_back(cell_peak(job, chunks[c]) + sent);
+  }
+  double now = 0, most = 0;
+  for (const Cell& cell : cells_of(job.schedule, stage, static_cast<std::int32_t>(job.layout.pp),
+                                   virtual_stages, micro_batches)) {
+    const auto c = static_cast<std::size_t>(cell.chunk);
+    if (cell.backward()) {
+      most = std::max(most, now - saves[c] + peaks[c]);
+      // What was kept goes with the last part of backward.
+      if (cell.kind != CellKind::kInputGradient) now -= saves[c];
+    } else {
+      now += saves[c];
+      most = std::max(most, now);
+    }
+  }
+  return most;
+}
+
+Stage stage_memory(const Job& job, const Chunk* chunks, std::int32_t stage) {
+  const Layout& l = job.layout;
+  const auto shards = static_cast<double>(l.fsdp_d);
+  const double expert_shards = std::max(
+      1.0, static_cast<double>(l.tp * l.cp * l.sp * l.dp) / static_cast<double>(l.ep * l.etp));
+  double states = 0, scratch = 0;
+  for (std::int64_t c = 0; c < job.virtual_stages; ++c) {
+    const Chunk& chunk = chunks[c];
+    const double unit = largest_unit(chunk);
+    states += state_bytes(job, chunk.dense, shards, unit) +
+              state_bytes(job, chunk.expert, expert_shards, unit) +
+              whole_bytes(job, chunk.dense + chunk.expert);
+    scratch +=
+        scratch_bytes(job, chunk.dense, shards) + scratch_bytes(job, chunk.expert, expert_shards);
+  }
+  const double cells = cells_bytes(job, chunks, stage);
+  // States come once and stay; what the update needs has other sizes than what the cells leave.
+  return {states + std::max(cells, scratch), states + cells * job.stack.fragmentation + scratch};
 }
 
 }  // namespace
 
 void predict_memory(const Job& job, const std::vector<Chunk>& chunks, JobPrediction& out) {
-  const auto stages = static_cast<std::int32_t>(job.layout.pp);
-  const auto virtual_stages = static_cast<std::int32_t>(job.virtual_stages);
-  const auto micro_batches =
-      static_cast<std::int32_t>(std::max<std::int64_t>(1, job.micro_batches()));
-  const auto shards = static_cast<double>(job.layout.fsdp_d);
-  const Layout& l = job.layout;
-  const double expert_shards = std::max(
-      1.0, static_cast<double>(l.tp * l.cp * l.sp * l.dp) / static_cast<double>(l.ep * l.etp));
-  double fullest = 0;
-  for (std::int32_t s = 0; s < stages; ++s) {
-    double states = 0, saves = 0, worst = 0, unit = 0;
-    for (std::int32_t c = 0; c < virtual_stages; ++c) {
-      const Chunk& chunk = chunks[static_cast<std::size_t>(s * virtual_stages + c)];
-      states +=
-          state_bytes(job, chunk.dense, shards) + state_bytes(job, chunk.expert, expert_shards);
-      saves += chunk.saves;
-      worst = std::max(worst, chunk.worst);
-      unit = std::max(unit, chunk.largest_unit);
-    }
-    const double cells = in_flight(job.schedule, s, stages, virtual_stages, micro_batches);
-    const double activations = saves / static_cast<double>(virtual_stages) * cells + worst;
-    double gathered = 0;
-    if (job.sharding == Sharding::kParameters) {
-      gathered = unit * (2 * 2 + states_of(job).gradients);  // one more ahead, and its gradient
-    }
-    fullest = std::max(fullest, states + activations + gathered);
+  const Stack& stack = job.stack;
+  double alive = 0, taken = stack.reserve_bytes;
+  for (std::int64_t s = 0; s < job.layout.pp; ++s) {
+    const Stage stage = stage_memory(job, &chunks[static_cast<std::size_t>(s * job.virtual_stages)],
+                                     static_cast<std::int32_t>(s));
+    alive = std::max(alive, stage.alive);
+    taken = std::max(taken, stage.taken + stack.reserve_bytes);
   }
-  const DeviceProfile& device = job.cluster.device;
-  out.peak_bytes = fullest + job.stack.reserve_bytes;
-  out.usable_bytes = static_cast<double>(device.memory.value());
-  out.fits = out.peak_bytes <= out.usable_bytes;
-  const double deviation = (out.usable_bytes - out.peak_bytes) / (kSpread * out.peak_bytes);
-  out.probability_fits = 0.5 * std::erfc(-deviation / std::sqrt(2.0));
+  out.allocated_bytes = alive;
+  out.usable_bytes = static_cast<double>(job.cluster.device.memory.value());
+  // Where memory ends the allocator gives back what it holds unused: a job fits as long as what is
+  // alive does.
+  const double needed = alive + stack.reserve_bytes;
+  out.peak_bytes = std::max(needed, std::min(taken, out.usable_bytes));
+  out.fits = needed <= out.usable_bytes;
+  const double deviations = std::log(out.usable_bytes / needed) / kSpread;
+  out.probability_fits = 0.5 * std::erfc(-deviations / std::sqrt(2.0));
 }
 
 }  // namespace orrery::simulator

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "core/check.h"
-#include "core/configs.h"
 
 namespace orrery::simulator {
 namespace {
@@ -24,7 +24,9 @@ constexpr Words kStackWords[] = {
     {"exposed_share", "of what is overlapped, the part that is not hidden", "", 0.7},
     {"step_s", "of each step, beyond its ops: data, logging, host", "s", 1.0},
     {"straggle", "relative wait, a doubling of the ranks that wait for each other", "", 0.7},
-    {"reserve_bytes", "allocator and communicators, beyond the device's own", "bytes", 0.7, false}};
+    {"reserve_bytes", "context, communicators and libraries", "bytes", 0.5, false},
+    {"fragmentation", "what the allocator takes over what comes and goes in a step", "", 0.1,
+     false}};
 
 struct DeviceParameter {
   const char* name;
@@ -64,38 +66,6 @@ std::vector<FreeParameter> registry() {
   return rows;
 }
 
-const FreeParameter* find(Owner owner, const std::string& name) {
-  for (const FreeParameter& p : free_parameters()) {
-    if (p.owner == owner && p.name == name) return &p;
-  }
-  return nullptr;
-}
-
-ParameterValue read_value(const Json& json, const std::string& place,
-                          std::vector<Problem>& problems) {
-  ObjectReader reader(json, place, problems);
-  ParameterValue value;
-  value.of = reader.text("of");
-  value.name = reader.text("name");
-  value.rows = static_cast<std::size_t>(reader.integer_or("rows", 0, 1 << 30, 0));
-  const std::string owner = reader.text("owner");
-  const FreeParameter* parameter = nullptr;
-  for (const Owner o : {Owner::kDevice, Owner::kLink, Owner::kStack}) {
-    if (owner != name_of(o)) continue;
-    value.owner = o;
-    parameter = find(o, value.name);
-  }
-  if (parameter == nullptr) {
-    reader.note("name", "'" + value.name + "' is no free parameter of a " + owner,
-                "orrery list parameters");
-    reader.ignore("value");
-  } else {
-    value.value = reader.number_or("value", parameter->min, parameter->max, parameter->prior);
-  }
-  reader.finish();
-  return value;
-}
-
 }  // namespace
 
 const char* name_of(Owner owner) {
@@ -106,6 +76,13 @@ const char* name_of(Owner owner) {
 const std::vector<FreeParameter>& free_parameters() {
   static const std::vector<FreeParameter> rows = registry();
   return rows;
+}
+
+const FreeParameter* find_parameter(Owner owner, const std::string& name) {
+  for (const FreeParameter& p : free_parameters()) {
+    if (p.owner == owner && p.name == name) return &p;
+  }
+  return nullptr;
 }
 
 bool belongs(const ParameterValue& value, const Job& job) {
@@ -119,6 +96,71 @@ bool belongs(const ParameterValue& value, const Job& job) {
       return value.of == job.stack.name || value.of == job.stack.family;
   }
   return false;
+}
+
+namespace {
+
+// The job's own value of a parameter of an owner that it has.
+double own_value(const Job& job, const FreeParameter& p, const std::string& of) {
+  if (p.owner == Owner::kDevice) {
+    for (const DeviceParameter& d : kDevice) {
+      if (p.name == d.name) return job.cluster.device.attainable.*d.member;
+    }
+  } else if (p.owner == Owner::kLink) {
+    for (const LinkTier& tier : job.cluster.tiers) {
+      if (tier.name == of) return tier.attainable;
+    }
+  } else {
+    for (const StackParameter& s : stack_parameters()) {
+      if (p.name == s.name) return job.stack.*s.member;
+    }
+  }
+  CHECK(false, "no parameter of the job: " + p.name);
+  return 0;
+}
+
+std::vector<std::string> owners_of(const Job& job, Owner owner) {
+  if (owner == Owner::kDevice) return {job.cluster.device.family};
+  if (owner == Owner::kStack) return {job.stack.name};
+  std::vector<std::string> names;
+  for (const LinkTier& tier : job.cluster.tiers) {
+    if (std::find(names.begin(), names.end(), tier.name) == names.end()) {
+      names.push_back(tier.name);
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+std::vector<ParameterValue> values_of_time(const std::vector<ParameterValue>& values,
+                                           const Job& job) {
+  std::vector<ParameterValue> out;
+  for (const FreeParameter& p : free_parameters()) {
+    if (!p.of_time) continue;
+    for (const std::string& of : owners_of(job, p.owner)) {
+      const ParameterValue* fitted = nullptr;
+      for (const ParameterValue& v : values) {
+        const bool of_stack = p.owner == Owner::kStack && v.of == job.stack.family;
+        if (v.owner == p.owner && v.name == p.name && (v.of == of || of_stack)) fitted = &v;
+      }
+      ParameterValue v{p.owner, of, p.name, own_value(job, p, of)};
+      double down = p.spread, up = p.spread;
+      if (fitted != nullptr && fitted->low > 0) {
+        v.rows = fitted->rows;
+        down = std::log(fitted->value / fitted->low);
+        up = std::log(fitted->high / fitted->value);
+        const bool others = p.owner == Owner::kStack && fitted->of != job.stack.name;
+        const double within = others ? kWithinFamily * p.spread : 0;
+        down = std::hypot(down, within);
+        up = std::hypot(up, within);
+      }
+      v.low = std::clamp(v.value * std::exp(-down), std::min(p.min, v.value), v.value);
+      v.high = std::clamp(v.value * std::exp(up), v.value, std::max(p.max, v.value));
+      out.push_back(std::move(v));
+    }
+  }
+  return out;
 }
 
 void apply(const std::vector<ParameterValue>& values, Job& job) {
@@ -138,67 +180,6 @@ void apply(const std::vector<ParameterValue>& values, Job& job) {
       }
     }
   }
-}
-
-Result<ParameterSet> parse_parameters(const std::string& text, const std::string& place) {
-  TRY(const Json json, Json::parse(text, place));
-  std::vector<Problem> problems;
-  ObjectReader reader(json, place + ":", problems);
-  ParameterSet set;
-  reader.ignore("source");
-  if (const Json* rows = reader.array("values")) {
-    for (std::size_t i = 0; i < rows->items().size(); ++i) {
-      set.values.push_back(
-          read_value(rows->items()[i], place + ":/values/" + std::to_string(i), problems));
-    }
-  }
-  for (const auto& [key, figures] : {std::pair{"without_source", &set.without_source},
-                                     {"without_device", &set.without_device}}) {
-    if (!reader.has(key)) continue;
-    const Json* object = reader.child(key);
-    if (object == nullptr) continue;
-    for (const auto& [words, value] : object->members()) {
-      if (value.is_number()) {
-        figures->emplace(words, value.as_double());
-      } else {
-        reader.note(key, "'" + words + "' is no number");
-      }
-    }
-  }
-  reader.finish();
-  if (!problems.empty()) return Error{ErrorCode::kInvalid, problems};
-  return set;
-}
-
-Result<ParameterSet> load_parameters(const std::string& name) {
-  std::string path = name;
-  if (!looks_like_path(name)) {
-    TRY(path, find_config("parameters", name));
-  }
-  TRY(const std::string text, read_file(path));
-  return parse_parameters(text, path);
-}
-
-Json to_json(const ParameterSet& set) {
-  Json rows = Json::array();
-  for (const ParameterValue& v : set.values) {
-    rows.push(Json::object()
-                  .set("owner", name_of(v.owner))
-                  .set("of", v.of)
-                  .set("name", v.name)
-                  .set("value", v.value)
-                  .set("rows", static_cast<std::int64_t>(v.rows)));
-  }
-  Json json = Json::object();
-  json.set("values", std::move(rows));
-  for (const auto& [key, figures] : {std::pair{"without_source", &set.without_source},
-                                     {"without_device", &set.without_device}}) {
-    if (figures->empty()) continue;
-    Json object = Json::object();
-    for (const auto& [words, value] : *figures) object.set(words, value);
-    json.set(key, std::move(object));
-  }
-  return json;
 }
 
 }  // namespace orrery::simulator

@@ -4,13 +4,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "core/job.h"
-#include "core/json.h"
-#include "core/result.h"
 
 namespace orrery::simulator {
 
@@ -28,6 +25,7 @@ struct FreeParameter {
   bool of_time = true;  // else of memory alone
 };
 const std::vector<FreeParameter>& free_parameters();
+const FreeParameter* find_parameter(Owner owner, const std::string& name);  // nullptr: none
 
 // The value of one parameter of one owner: of a family of devices ("hopper"), of tiers of a name
 // ("nvlink"), of a family of stacks or of one stack.
@@ -37,24 +35,20 @@ struct ParameterValue {
   std::string name;
   double value = 0;
   std::size_t rows = 0;  // measured ones that it was fitted on
+  // How far it may move before the rows, and its prior, say that it is not so; 0: not known.
+  double low = 0, high = 0;
 };
 
 // Sets the values that belong to the job; of several for one parameter the last.
 void apply(const std::vector<ParameterValue>& values, Job& job);
 bool belongs(const ParameterValue& value, const Job& job);
 
-// Fitted values, and how well others did on rows that no fit had seen: what a validation with its
-// sources or families of devices left out gave, by the words of its aims.
-struct ParameterSet {
-  std::vector<ParameterValue> values;
-  std::map<std::string, double> without_source, without_device;
-};
-
-// configs/parameters/<name>.json, or a file: {"values": [{"owner", "of", "name", "value", "rows"}],
-// "without_source": {words: value}, "without_device": {same}}. Every problem is reported: unknown
-// owners and names, values outside the parameter's range.
-Result<ParameterSet> load_parameters(const std::string& name);
-Result<ParameterSet> parse_parameters(const std::string& text, const std::string& place);
-Json to_json(const ParameterSet& set);
+// The values that the step of a job with `values` applied rests on, one a parameter and owner: the
+// fitted one with its interval, else the job's own with the deviation of its prior. A family's
+// value for one of its stacks has the deviation of stacks within a family besides.
+std::vector<ParameterValue> values_of_time(const std::vector<ParameterValue>& values,
+                                           const Job& job);
+// Deviation of a stack from its family, as a part of the prior's.
+inline constexpr double kWithinFamily = 0.5;
 
 }  // namespace orrery::simulator

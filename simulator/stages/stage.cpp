@@ -89,9 +89,9 @@ void add_unit(Chunk& c, const Unit& u) {
   c.weight += u.weight;
   c.dense += u.piece.parameters.dense;
   c.expert += u.piece.parameters.expert;
-  c.saves += u.piece.outline.saves;
-  c.worst = std::max(c.worst, u.piece.outline.worst);
-  c.largest_unit = std::max(c.largest_unit, u.piece.parameters.dense + u.piece.parameters.expert);
+  const Outline& o = u.piece.outline;
+  c.units.push_back(
+      {o.saves, o.worst, o.transient, u.piece.parameters.dense + u.piece.parameters.expert});
 }
 
 // Gathers and reductions of sharded parameters beside the units' compute.

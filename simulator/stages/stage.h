@@ -18,14 +18,19 @@ struct Spent {
   Spent& operator+=(const Spent& other);
 };
 
+// Memory of a layer or an end: bytes of a micro-batch (outline::Outline), and its parameters.
+struct UnitMemory {
+  double saves = 0, worst = 0, transient = 0;
+  double parameters = 0;
+};
+
 // One chunk of layers on one rank.
 struct Chunk {
   bool first = false, last = false;  // of all: has the embedding, the head
   Spent forward, backward;
-  double weight = 0;             // of backward, seconds for the gradients of weights
-  double dense = 0, expert = 0;  // parameters on one rank
-  double saves = 0, worst = 0;   // bytes of a micro-batch, see outline::Outline
-  double largest_unit = 0;       // parameters of the largest layer or end
+  double weight = 0;              // of backward, seconds for the gradients of weights
+  double dense = 0, expert = 0;   // parameters on one rank
+  std::vector<UnitMemory> units;  // in the order of forward
 };
 
 // By [stage * virtual stages + chunk]. Layers as the job deals them out, else evenly; what is left

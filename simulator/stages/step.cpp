@@ -178,9 +178,10 @@ JobPrediction predict(const Job& job) {
   const double step = slowest + out.parts.fixed + out.parts.straggle;
   CHECK(std::isfinite(step) && step > 0, "a step of no length");
   out.step = Seconds(step);
-  constexpr double kSpread = 0.17;  // relative half-width: of published rows that no fit has seen
-  out.p10 = Seconds(step * (1 - kSpread));
-  out.p90 = Seconds(step * (1 + kSpread));
+  // The deviation of the prior of the host's kernel, on which a small job may rest alone.
+  constexpr double kPriorsAlone = 0.7;
+  out.p10 = Seconds(step * std::exp(-kPriorsAlone));
+  out.p90 = Seconds(step * std::exp(kPriorsAlone));
   predict_memory(job, chunks, out);
   return out;
 }

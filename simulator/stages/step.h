@@ -21,16 +21,20 @@ struct StepParts {
   double straggle = 0;
 };
 
+inline constexpr double kUnmeasured = 5;  // as far as any distance counts
 struct JobPrediction {
   Seconds step, p10, p90;
+  double distance = kUnmeasured;  // from the nearest measured shape, doublings (spread.h)
   StepParts parts;
-  // Of the fullest stage, allocator and communicators included; usable: what a device has for it.
-  double peak_bytes = 0, usable_bytes = 0;
+  // Of the fullest stage: allocated, what is alive at the peak; peak, what the process takes of the
+  // device (allocator, communicators, context); usable: what a device has for it.
+  double allocated_bytes = 0, peak_bytes = 0, usable_bytes = 0;
   bool fits = false;
   double probability_fits = 0;
 };
 
-// CHECKs that violations(job) is empty.
+// CHECKs that violations(job) is empty. The interval is that of a job of which nothing was measured
+// and that may rest on any parameter; predict_with(parameter_set.h) has a narrower one.
 JobPrediction predict(const Job& job);
 
 }  // namespace orrery::simulator

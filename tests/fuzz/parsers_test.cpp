@@ -1,6 +1,7 @@
-// A deterministic mutation fuzzer of every text parser of core. A seed's bytes are flipped, cut,
-// repeated and spliced; whatever comes out, a parser answers with a value or with an error that has
-// a place, never with a crash; and what it accepts it can write and read again to the same.
+// A deterministic mutation fuzzer of every text parser of core, and of sets of parameters. A seed's
+// bytes are flipped, cut, repeated and spliced; whatever comes out, a parser answers with a value
+// or with an error that has a place, never with a crash; and what it accepts it can write and read
+// again to the same.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -10,6 +11,7 @@
 #include "core/plan.h"
 #include "core/quantity.h"
 #include "core/stack.h"
+#include "simulator/stages/parameter_set.h"
 #include "tests/fuzz/mutate_text.h"
 
 namespace orrery {
@@ -66,12 +68,28 @@ std::string sample_cluster() {
   return to_json(c).dump();
 }
 
+// With every key that a set of parameters need not have.
+std::string sample_parameters() {
+  using simulator::Owner;
+  simulator::ParameterSet set;
+  set.values = {{Owner::kDevice, "hopper", "product", 0.7, 100, 0.65, 0.75},
+                {Owner::kLink, "nvlink", "attainable", 0.8, 40},
+                {Owner::kStack, "megatron", "step_s", 0.01, 30, 0.005, 0.02}};
+  set.spread.rows = 12;
+  set.spread.shapes = {{"a", "f", "hopper", false, true, {1024, 2048, 8, 1, 1, 1, 1}},
+                       {"b", "f", "hopper", true, false, {4096, 8192, 64, 2, 4, 1, 8}}};
+  set.without_source = {{"worst regret", 0.2}, {"inside, 0 to 1", 0.8}};
+  set.without_device = {{"worst regret", 0.3}};
+  return to_json(set).dump();
+}
+
 // Kinds of texts: each is drawn as often, however many files there are of it.
 std::vector<std::vector<std::string>> seeds() {
   std::vector<std::vector<std::string>> kinds = {
       {sample_plan()},
       {sample_workload()},
-      {sample_cluster(), to_json(load_cluster("h800x16").value()).dump()}};
+      {sample_cluster(), to_json(load_cluster("h800x16").value()).dump()},
+      {sample_parameters()}};
   for (const char* folder : {"models", "devices", "clusters", "workloads", "stacks"}) {
     kinds.emplace_back();
     for (const std::string& name : list_configs(folder)) {
@@ -136,6 +154,12 @@ const std::vector<std::pair<const char*, Target>>& targets() {
          return survives(
              text, [](const std::string& t) { return parse_stack(t, place()); },
              [](const Stack& stack) { return to_json(stack).dump(); });
+       }},
+      {"parameters",
+       [](const std::string& text) {
+         return survives(
+             text, [](const std::string& t) { return simulator::parse_parameters(t, place()); },
+             [](const simulator::ParameterSet& set) { return to_json(set).dump(); });
        }},
       {"plan", [](const std::string& text) {
          return survives(

@@ -200,6 +200,25 @@ TEST(Outline, RecomputeTradesMemoryForForward) {
   EXPECT_GT(mlp.saves, again.saves);
 }
 
+TEST(Outline, SelectiveByOpsLiesBetweenNoneAndFull) {
+  Job job = dense_job();
+  const Outline none = layer(job, 0, false).outline, full = layer(job, 0, true).outline;
+  job.recompute.ops = true;
+  const Outline ops = layer(job, 0, false).outline;
+  EXPECT_LT(ops.saves, none.saves);
+  EXPECT_GT(ops.saves, full.saves);
+  double products = 0;
+  for (const Task& t : none.forward) products += t.kind == TaskKind::kAttention ? 0 : t.flops;
+  EXPECT_DOUBLE_EQ(flops_of(ops.again), products / 2) << "attention is kept";
+  EXPECT_DOUBLE_EQ(ops.worst, none.saves) << "all is there again while the layer goes backward";
+  EXPECT_EQ(flops_of(head(job).outline.again), 0) << "ends are not run again";
+  // Of a row: the input, attention's output, and half of what the four products make.
+  const Model& m = job.model;
+  const double kv = 8 * 64, hidden = static_cast<double>(m.hidden), q = 32 * 64;
+  const double elements = hidden + q + (q + 2 * kv + hidden + 2 * 3072 + hidden) / 2;
+  EXPECT_DOUBLE_EQ(ops.saves, rows_of(job) * elements * 2);
+}
+
 TEST(Outline, ActivationsAreThoseOfTheClosedForm) {
   // Korthikanti 2022, with flash attention, no dropout, a GELU MLP of 4 h: of s b h bytes 4 norms'
   // inputs (two of 2), 2 of qkv's input, 6 q, k, v, 2 of attention's output, 2 of the MLP's input,

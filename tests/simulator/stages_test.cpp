@@ -98,6 +98,147 @@ TEST(Stages, MemoryFollowsShardingAndRecompute) {
   EXPECT_GT(peak_of(gpipe), peak_of(steady));
 }
 
+TEST(Stages, MoreShardingNeverTakesMoreMemory) {
+  for (const bool moe : {false, true}) {
+    for (const std::int64_t pp : {1, 4}) {
+      for (const bool copies : {false, true}) {
+        Job job = wide(moe);
+        job.layout.pp = pp;
+        job.layout.dp = 16 / pp;
+        job.layout.fsdp_d = 32 / pp;
+        job.stack.copies_gradients = copies;
+        job.stack.fp32_gradients = !copies;
+        double before = 0;
+        for (const Sharding s : {Sharding::kNone, Sharding::kOptimizer, Sharding::kGradients}) {
+          job.sharding = s;
+          ASSERT_TRUE(violations(job).empty()) << violations(job)[0].reason;
+          const double peak = peak_of(job);
+          EXPECT_TRUE(before == 0 || peak <= before) << name_of(s) << " pp " << pp;
+          before = peak;
+        }
+        // Between stages all parameters of one are gathered: no less than their gradients' sums.
+        job.sharding = Sharding::kParameters;
+        EXPECT_TRUE(pp > 1 || peak_of(job) <= before) << "parameters";
+        job.layout.fsdp_d /= 2;
+        job.layout.replicate_d = 2;
+        const double half = predict(job).allocated_bytes;
+        job.layout.fsdp_d *= 2;
+        job.layout.replicate_d = 1;
+        EXPECT_LT(predict(job).allocated_bytes, half) << "more ranks share";
+      }
+    }
+  }
+}
+
+TEST(Stages, RecomputeNeverTakesMoreMemory) {
+  for (const bool moe : {false, true}) {
+    Job job = wide(moe);
+    job.model.vocab = 512;  // else the head's stage is the fullest, recompute or not
+    double before = peak_of(job);
+    // More and more is run again.
+    Job again = job;
+    for (const Module m : {Module::kCoreAttention, Module::kNorm, Module::kMlp, Module::kExperts,
+                           Module::kExpertActivation}) {
+      again.recompute.modules[static_cast<std::size_t>(m)] = true;
+      EXPECT_LE(peak_of(again), before) << name_of(m) << (moe ? " (experts)" : "");
+      before = peak_of(again);
+    }
+    // From one layer of each stage to all.
+    Job one = job, all = job;
+    one.recompute.full = all.recompute.full = true;
+    one.recompute.full_layers = 1;
+    EXPECT_LT(peak_of(one), peak_of(job));
+    EXPECT_LT(peak_of(all), peak_of(one));
+  }
+}
+
+TEST(Stages, WhatIsOnItsWayTakesMemory) {
+  Job job = wide(false);
+  job.model.vocab = 512;
+  const auto bytes = [](const Job& j) { return predict(j).allocated_bytes; };
+  job.global_sequences = job.layout.dp;  // one micro-batch
+  const double one = bytes(job);
+  job.global_sequences *= 2;
+  const double two = bytes(job);
+  job.global_sequences *= 2;
+  const double four = bytes(job);
+  job.global_sequences *= 8;
+  EXPECT_LT(one, two);
+  EXPECT_LT(two, four);
+  EXPECT_EQ(bytes(job), four) << "1F1B: as many as there are stages";
+  job.schedule = PipelineSchedule::kGpipe;
+  EXPECT_GT(bytes(job), 2 * four);
+  job.schedule = PipelineSchedule::kOneForwardOneBackward;
+  job.stack.keeps_stage_outputs = false;
+  const double rows = 2048.0 / 2 / 2;  // of a context and a tensor rank
+  EXPECT_NEAR(four - bytes(job), 4 * rows * 1024 * 2, 1) << "what four cells had sent on";
+  const double small = bytes(job);
+  job.layout.micro_batch = 2;
+  EXPECT_GT(bytes(job), 1.2 * small);
+}
+
+TEST(Stages, GatheredWeightsOfAStageCountOnce) {
+  // Twice the layers a stage: where all stay gathered through the step, weights and sums of the
+  // further layers come on top of their shards; else only the shards.
+  const auto more = [](std::int64_t pp) {
+    const auto bytes = [&](std::int64_t layers) {
+      Job job = dense_job(64, layers);
+      job.model.vocab = 512;
+      job.layout.pp = pp;
+      job.layout.dp = job.layout.fsdp_d = 64 / pp;
+      job.sharding = Sharding::kParameters;
+      job.recompute.full = true;
+      job.sequence_tokens = 64;
+      job.stack.keeps_stage_outputs = false;
+      return predict(job).allocated_bytes;
+    };
+    return bytes(32 * pp) - bytes(16 * pp);
+  };
+  const double parameters = 16 * (1024.0 * (32 + 2 * 8 + 32) * 64 + 3 * 1024.0 * 3072 + 2 * 1024);
+  const double inputs = 16 * 64 * 1024 * 2;  // of one micro-batch: recompute keeps them
+  EXPECT_NEAR(more(1), parameters * 16 / 64 + inputs, 0.01 * parameters);
+  EXPECT_NEAR(more(4), parameters * (16.0 / 16 + 2 + 4) + 4 * inputs, 0.01 * parameters);
+}
+
+TEST(Stages, TheLossTakesWhatItsKernelKeeps) {
+  Job job = dense_job();
+  job.model.vocab = 256000;
+  job.layout.micro_batch = 4;
+  const auto bytes = [&](LossKernel loss) {
+    job.stack.loss = loss;
+    return predict(job).allocated_bytes;
+  };
+  const double torch = bytes(LossKernel::kTorch), in_place = bytes(LossKernel::kInPlace);
+  const double fused = bytes(LossKernel::kFused), chunked = bytes(LossKernel::kChunked);
+  EXPECT_GT(torch, in_place);
+  EXPECT_GT(in_place, fused);
+  EXPECT_GT(fused, chunked);
+  // Of 4 x 2048 x 256000 logits: 12 bytes, 6, 4.
+  const double logits = 4 * 2048.0 * 256000;
+  EXPECT_NEAR(torch - in_place, 6 * logits, 1);
+  EXPECT_NEAR(in_place - fused, 2 * logits, 1);
+}
+
+TEST(Stages, AJobFitsAsLongAsWhatIsAliveDoes) {
+  Job job = wide(false);
+  job.cluster.device.memory = Bytes(80'000'000'000);
+  const JobPrediction roomy = predict(job);
+  ASSERT_TRUE(roomy.fits);
+  EXPECT_GT(roomy.probability_fits, 0.5);
+  EXPECT_GT(roomy.peak_bytes, roomy.allocated_bytes + job.stack.reserve_bytes);
+  // Too little for what the allocator would hold unused, enough for what is alive.
+  const double needed = roomy.allocated_bytes + job.stack.reserve_bytes;
+  job.cluster.device.memory = Bytes(static_cast<std::int64_t>(needed) + 1000);
+  const JobPrediction tight = predict(job);
+  EXPECT_TRUE(tight.fits);
+  EXPECT_NEAR(tight.peak_bytes, needed, 1000);
+  EXPECT_NEAR(tight.probability_fits, 0.5, 0.01);
+  job.cluster.device.memory = Bytes(static_cast<std::int64_t>(needed) - 1000);
+  EXPECT_FALSE(predict(job).fits);
+  job.cluster.device.memory = Bytes(static_cast<std::int64_t>(0.8 * needed));
+  EXPECT_LT(predict(job).probability_fits, 0.05);
+}
+
 TEST(Stages, NamesChangeNothing) {
   Job job = wide(true);
   const JobPrediction before = predict(job);

@@ -61,10 +61,13 @@ void draw_switches(Draw& draw, Job& job) {
   s.overlaps_experts = draw.coin();
   s.fp32_gradients = draw.coin();
   s.fp32_loss = draw.coin();
+  s.loss = one_of<LossKernel>(draw, 4);
   s.graphs = draw.coin();
   job.recompute.full = draw.between(0, 3) == 0;
   if (job.recompute.full) job.recompute.full_layers = draw.between(0, 2);
   if (job.recompute.full || draw.coin()) return;
+  job.recompute.ops = draw.coin();
+  if (job.recompute.ops) return;
   for (int m = 0; m < kNumModules; ++m) {
     job.recompute.modules[static_cast<std::size_t>(m)] = draw.coin();
   }

@@ -77,6 +77,52 @@ TEST(Jobs, CompletesAndSaysSo) {
   }
 }
 
+TEST(Jobs, CompletesPipelinesByTheirBatchAndSchedule) {
+  PublishedRow row = made_up_row();
+  row.plan.micro_batch = row.plan.vpp = std::nullopt;
+  row.plan.extra["local_batch"] = "8";
+  row.plan.extra["pp_schedule"] = "Interleaved1F1B";
+  const RowJob made = job_of(row, stacks());
+  ASSERT_TRUE(made.job.has_value());
+  EXPECT_EQ(made.job->layout.micro_batch, 4);
+  EXPECT_EQ(made.job->virtual_stages, 2);
+  EXPECT_TRUE(lists(made, "micro_batch=4"));
+  EXPECT_TRUE(lists(made, "vpp=2"));
+  row.plan.extra["local_batch"] = "7";  // no parts
+  EXPECT_EQ(job(row).layout.micro_batch, 1);
+}
+
+TEST(Jobs, WordsOnMemoryAgainstTheStack) {
+  PublishedRow row = made_up_row();
+  row.plan.extra["framework"] = "Megatron-DeepSpeed, 1F1B";
+  EXPECT_FALSE(job(row).stack.fp32_gradients);
+  EXPECT_TRUE(job(row).stack.copies_gradients);
+  row.plan.extra["optimizer"] = "BF16 optimizer with fp32 grad accumulation";
+  EXPECT_TRUE(job(row).stack.fp32_gradients);
+  row.plan.extra["framework"] = "HF TRL, chunked loss";
+  EXPECT_EQ(job(row).stack.loss, LossKernel::kChunked);
+  row.plan.extra["framework"] = "HF TRL, fused cross entropy";
+  EXPECT_EQ(job(row).stack.loss, LossKernel::kFused);
+  row.plan.extra["framework"] = "HF TRL";
+  EXPECT_EQ(job(row).stack.loss, LossKernel::kTorch);
+}
+
+TEST(Jobs, SelectiveIsWhatTheStackMeans) {
+  PublishedRow row = made_up_row();
+  row.plan.recompute = "selective";
+  EXPECT_TRUE(job(row).recompute.again(Module::kCoreAttention));
+  EXPECT_FALSE(job(row).recompute.ops);
+  row.plan.extra["framework"] = "torchtitan";
+  EXPECT_TRUE(job(row).recompute.ops);
+  EXPECT_FALSE(job(row).recompute.again(Module::kCoreAttention));
+  EXPECT_TRUE(lists(job_of(row, stacks()), "recompute=selective: op"));
+  row.plan.recompute = "selective: core_attn";
+  EXPECT_FALSE(job(row).recompute.ops);
+  row.plan.extra["framework"] = "NeMo 25.04";
+  row.plan.recompute = "selective (op)";
+  EXPECT_TRUE(job(row).recompute.ops);
+}
+
 TEST(Jobs, RefusesWithTheField) {
   const auto with = [](auto change) {
     PublishedRow row = made_up_row();
@@ -290,6 +336,8 @@ TEST(Stacks, AreChosenByWordsAndDate) {
   };
   EXPECT_EQ(name("framework=Megatron-LM", "2021-04"), "megatron-lm-2021");
   EXPECT_EQ(name("framework=Megatron-LM", "2024"), "megatron-lm-2023");
+  EXPECT_EQ(name("framework=Megatron-LM", "2026-05"), "megatron-lm-2025");
+  EXPECT_EQ(name("framework=Megatron-Bridge", "2026-05"), "megatron-bridge-2026");
   EXPECT_EQ(name("framework=Megatron-LM; fsdp=DeepSpeed ZeRO-3", "2021-04"),
             "deepspeed-zero3-2021");
   EXPECT_EQ(name("framework=Megatron-LM, no flash attention", "2022-05"), "megatron-lm-2021");
@@ -314,13 +362,13 @@ TEST(Stacks, FilesReadBack) {
 TEST(Stacks, ErrorsNamePlaceAndFix) {
   const Result<Stack> bad = parse_stack(
       R"({"family": "x", "attention": "flesh", "source": "s", "graph": true, "released": "May",
-          "frameworks": [{"words": []}], "parameters": {"exposed_share": 2}})",
+          "frameworks": [{"words": []}], "loss": "chunk", "parameters": {"exposed_share": 2}})",
       "s.json");
   ASSERT_FALSE(bad.ok());
   const std::string text = bad.error().text();
-  for (const char* part :
-       {"s.json:/attention", "did you mean 'flash'", "s.json:/graph", "did you mean 'graphs'",
-        "s.json:/released", "frameworks/0/words", "s.json:/parameters/exposed_share"}) {
+  for (const char* part : {"s.json:/attention", "did you mean 'flash'", "s.json:/graph",
+                           "did you mean 'graphs'", "s.json:/released", "s.json:/loss",
+                           "frameworks/0/words", "s.json:/parameters/exposed_share"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
 }

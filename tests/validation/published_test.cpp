@@ -67,7 +67,7 @@ TEST_F(Published, RowsBecomeJobsOrNameTheField) {
 TEST_F(Published, PageIsWhatTheCommandWrites) {
   const auto set = simulator::load_parameters("published");
   ASSERT_TRUE(set.ok()) << set.error().text();
-  const auto outcomes = validate_rows(rows_, stacks_, with(set.value().values, simulator::predict));
+  const auto outcomes = validate_rows(rows_, stacks_, with(set.value()));
   const Summary summary = summarise(outcomes);
   const std::string page = accuracy_page(summary, outcomes, fitting_of(set.value(), summary));
   const auto written = read_file(std::string(ORRERY_SOURCE_DIR) + "/docs/accuracy.md");

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/validation/rows.h"
+#include "validation/fit.h"
 #include "validation/report.h"
 
 namespace orrery::validation {
@@ -91,6 +92,25 @@ TEST(Validate, MemoryAndFits) {
   EXPECT_EQ(s.false_misfits, 1U);
   EXPECT_EQ(s.out_of_memory, 1U);
   EXPECT_EQ(s.false_fits, 1U);
+}
+
+TEST(Validate, MemoryIsComparedWithWhatWasMeasured) {
+  PublishedRow row = made_up_row();
+  row.measured.memory = 40;
+  const Predictor predict = [](const Job& job) {
+    simulator::JobPrediction p = made_up(job);
+    p.allocated_bytes = 50e9;
+    p.peak_bytes = 60e9;
+    return p;
+  };
+  EXPECT_NEAR(validate_row(row, stacks(), predict).memory_error(), 0.5, 1e-12);
+  row.measured.memory_allocated = true;
+  const Outcome allocated = validate_row(row, stacks(), predict);
+  EXPECT_NEAR(allocated.memory_error(), 0.25, 1e-12);
+  EXPECT_NEAR(rows_json({allocated}).items()[0].find("predicted_mem_gib")->as_double(),
+              50e9 / (1 << 30), 1e-6);
+  EXPECT_EQ(fit_rows({row}, stacks())[0].measured_bytes, 40e9);
+  EXPECT_TRUE(fit_rows({row}, stacks())[0].allocated);
 }
 
 TEST(Validate, MeansOverSourcesWeighSourcesAlike) {

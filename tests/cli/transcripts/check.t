@@ -10,6 +10,27 @@ $ orrery check plan.json sim.db
 > plan.json  plan   ok  qwen3-dense-5m on local-cpu, demo-local
 > sim.db     trace  ok  a sim run, ok
 
+# A set of fitted parameters, and what may be wrong in one.
+$ echo '{"values": [{"owner": "device", "of": "hopper", "name": "product", "value": 0.7, "rows": 9, "low": 0.6, "high": 0.8}], "spread": {"faster": {"base": 0.1, "exposed": 0.3, "unseen": 0.4}, "slower": {"base": 0.2, "exposed": 0, "unseen": 1}, "rows": 40, "shapes": [{"stack": "a", "family": "f", "device": "hopper", "sizes": ["4096 2048 8 1 1 1 1", "8192 2048 8 2 1 1 1"]}]}}' > set.json; orrery check set.json
+> file      kind
+> set.json  parameters  ok  1 fitted value, 2 measured shapes
+
+$ sed 's/"low": 0.6/"low": 0.75/; s/8192 2048 8/8192 2048/; s/"product"/"prodict"/; s/"base": 0.2/"base": 0/' set.json > off.json; orrery check off.json
+> file      kind
+> off.json  parameters  bad  ...
+! error: off.json:/values/0/name: 'prodict' is no free parameter of a device
+!   hint: orrery list parameters
+! ...
+! error: off.json:/spread/slower/base: ...
+! error: off.json:/spread/shapes/0/sizes: "8192 2048 2 1 1 1" is no shape
+!   hint: hidden, tokens, devices, tp, pp, cp, ep: "4096 2048 8 1 1 1 1"
+? 3
+
+$ sed 's/"low": 0.6/"low": 0.75/' set.json > above.json; orrery check above.json
+> ...
+! error: above.json:/values/0/low: is 0.75, not between 0.3 and 0.7
+? 3
+
 # A truncated config.
 $ orrery check plan.json tiny/config.json
 > file              kind
