@@ -92,6 +92,33 @@ TEST(Jobs, CompletesPipelinesByTheirBatchAndSchedule) {
   EXPECT_EQ(job(row).layout.micro_batch, 1);
 }
 
+// Extents and vocabulary of gpt-oss-120b under another name: its sinks, biases and windows are
+// known; with another vocabulary it is some other model.
+TEST(Jobs, KnownExtentsCompleteWhatARowHasNoFieldFor) {
+  PublishedRow row = made_up_moe();
+  ModelFacts& m = row.model;
+  m.layers = 36;
+  m.hidden = m.ffn = m.moe_ffn = 2880;
+  m.heads = m.head_dim = 64;
+  m.kv_heads = 8;
+  m.attention = "gqa";
+  m.vocab = 201088;
+  m.experts = 128;
+  m.top_k = 4;
+  m.shared_experts = m.dense_first_layers = 0;
+  row.plan.tp = row.plan.pp = row.plan.vpp = 1;
+  row.plan.dp = 16;
+  const Job known = job(row);
+  EXPECT_TRUE(known.model.attention_sinks);
+  EXPECT_TRUE(known.model.linear_bias);
+  EXPECT_EQ(known.model.window.size(), 36U);
+  EXPECT_EQ(known.model.name, "anything");
+  m.vocab = 128000;
+  const Job other = job(row);
+  EXPECT_FALSE(other.model.attention_sinks);
+  EXPECT_TRUE(other.model.window.empty());
+}
+
 TEST(Jobs, WordsOnMemoryAgainstTheStack) {
   PublishedRow row = made_up_row();
   row.plan.extra["framework"] = "Megatron-DeepSpeed, 1F1B";
