@@ -1,80 +1,13 @@
 // orrery plan: search, print the best plan and why, write plan.json.
-#include <algorithm>
-#include <filesystem>
-
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/plan_report.h"
+#include "cli/plan_request.h"
 #include "cli/progress.h"
-#include "core/quantity.h"
 #include "planner/planner.h"
 
 namespace orrery::cli {
 namespace {
-
-// One of the three nouns, or its problems among the others'.
-template <class T>
-void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& code) {
-  if (result.ok()) {
-    noun = std::move(result).value();
-    return;
-  }
-  code = result.error().code;
-  const auto& found = result.error().problems;
-  problems.insert(problems.end(), found.begin(), found.end());
-}
-
-Status read_pins(const Arguments& arguments, planner::Request& request) {
-  std::vector<Problem> problems;
-  const std::vector<std::string> known = planner::pinnable();
-  for (const std::string& pin : arguments.all("pin")) {
-    const std::size_t equals = pin.find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == pin.size()) {
-      problems.push_back({"--pin", "'" + pin + "' is not NAME=VALUE", "for example --pin ep=8"});
-      continue;
-    }
-    const std::string name = pin.substr(0, equals);
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      std::string hint;
-      if (const std::string near = nearest(name, known); !near.empty()) {
-        hint = "did you mean '" + near + "'?";
-      } else {
-        for (const std::string& word : known) hint += (hint.empty() ? "known: " : ", ") + word;
-      }
-      problems.push_back({"--pin", "'" + name + "' cannot be pinned", hint});
-    }
-    request.pins.emplace_back(name, pin.substr(equals + 1));
-  }
-  if (problems.empty()) return Ok{};
-  return Error{ErrorCode::kUsage, std::move(problems)};
-}
-
-Result<planner::Request> read_request(const Arguments& arguments) {
-  planner::Request request;
-  TRY_OK(read_pins(arguments, request));
-  TRY(const std::int64_t runners, arguments.integer("runners-up", 0, 1000));
-  request.runners_up = static_cast<int>(runners);
-  std::vector<Problem> problems;
-  ErrorCode code = ErrorCode::kInvalid;
-  take(load_model(arguments.text("model")), request.model, problems, code);
-  take(load_cluster(arguments.text("cluster")), request.cluster, problems, code);
-  take(load_workload(arguments.text("workload")), request.workload, problems, code);
-  if (!problems.empty()) return Error{code, std::move(problems)};
-  return request;
-}
-
-// Those of the three nouns that are files: a folder may have the name of a cluster, or be a model's
-// and have the plan in it.
-std::vector<std::string> files_read(const Arguments& arguments) {
-  std::vector<std::string> files;
-  const std::string model = arguments.text("model");
-  for (const std::string& path :
-       {model, model + "/config.json", arguments.text("cluster"), arguments.text("workload")}) {
-    std::error_code ec;
-    if (std::filesystem::is_regular_file(path, ec)) files.push_back(path);
-  }
-  return files;
-}
 
 void say_next(const Plan& plan, const std::string& path, Output& out) {
   out.next({"orrery", "simulate", path}, "where the step goes");
@@ -93,7 +26,7 @@ Result<planner::Outcome> search(planner::Request request, Output& out) {
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
-  TRY(planner::Request request, read_request(arguments));
+  TRY(planner::Request request, read_request(arguments, arguments.text("cluster")));
   const std::string job =
       request.model.name + " on " + request.cluster.name + " with " + request.workload.name;
   // In --json the document is the result: a file only where one is asked for.
@@ -134,6 +67,7 @@ const Command& plan_command() {
        {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
+       {"--budget", "TIME", "stop after it ('2s') with the best so far and what is not proved", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};

@@ -84,6 +84,11 @@ void print_search(const Plan& plan, Output& out) {
                   "best takes {}",
                   closed ? "closed" : "open", format_seconds(Seconds(proof.bound_remaining_s)),
                   format_seconds(Seconds(proof.best_s))));
+  if (!closed) {
+    out.line(fmt::format("  not proved: at most {} better exists; the search was stopped by its",
+                         percent(planner::unproved_gap(proof))));
+    out.line("  budget of time: how far it came depends on the machine");
+  }
   out.line(
       "  the best of all layouts, recompute depths with and without swap, places of the moments,");
   out.line(

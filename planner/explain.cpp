@@ -256,7 +256,7 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
   const auto fresh = [&](const Layout& l) {
     return std::find(seen.begin(), seen.end(), factors(l)) == seen.end();
   };
-  while (out.size() < wanted) {
+  while (out.size() < wanted && !search.stopped()) {
     const auto next = search.best_of({fresh, {}, {}, std::nullopt});
     if (!next) break;
     seen.push_back(factors(next->layout));
@@ -265,6 +265,7 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
   if (wanted == 0) return out;
   const Bytes usable = usable_memory(request.cluster);
   for (const auto& [name, family] : families(request.model)) {
+    if (search.stopped()) break;
     if (holds(family, best)) continue;
     auto trial = search.best_of(family);
     std::string why = trial ? lost_by(*trial, best) : "";
