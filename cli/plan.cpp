@@ -3,6 +3,7 @@
 #include "cli/files.h"
 #include "cli/plan_report.h"
 #include "cli/plan_request.h"
+#include "cli/plan_versus.h"
 #include "cli/progress.h"
 #include "planner/planner.h"
 
@@ -33,7 +34,12 @@ Result<int> run(const Arguments& arguments, Output& out) {
   const std::string path = arguments.text("out");
   const bool writes = arguments.has("out") || !out.json();
   if (writes) TRY_OK(check_output(path, files_read(arguments)));
-  TRY(const planner::Outcome found, search(std::move(request), out));
+  PinList own;
+  if (arguments.has("versus")) {
+    TRY(own, read_versus(arguments.text("versus")));
+    if (!arguments.has("runners-up")) request.runners_up = 0;
+  }
+  TRY(const planner::Outcome found, search(request, out));
   if (!found.best) {
     print_infeasible(found, out);
     out.document(infeasible_json(found));
@@ -44,7 +50,13 @@ Result<int> run(const Arguments& arguments, Output& out) {
   const Json json = to_json(*found.best);
   if (writes) TRY_OK(write_whole(path, json.dump() + "\n"));
   print_plan(*found.best, out);
-  out.document(json);
+  if (arguments.has("versus")) {
+    TRY(const planner::Comparison beside, planner::versus(request, *found.best, own));
+    print_versus(beside, out);
+    out.document(versioned().set("plan", json).set("versus", versus_json(beside)));
+  } else {
+    out.document(json);
+  }
   if (writes) {
     out.note("wrote " + path);
     say_next(*found.best, path, out);
@@ -61,12 +73,14 @@ const Command& plan_command() {
       "Searches layouts, chunk sizes and memory policies for the fastest step that fits, and\n"
       "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.",
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
-      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json",
+      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
+      "orrery plan --model qwen3-30b-a3b --cluster h800x64 --versus ep=8,micro_batch=1",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
+       {"--versus", "LAYOUT", "NAME=VALUE,... or a plan.json: set it beside the best", ""},
        {"--budget", "TIME", "stop after it ('2s') with the best so far and what is not proved", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},

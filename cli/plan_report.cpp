@@ -211,6 +211,17 @@ Json memory_json(const std::vector<MemoryRow>& rows) {
   return json;
 }
 
+Json nearest_json(const planner::NearestFeasible& nearest) {
+  const Plan& plan = nearest.plan;
+  return Json::object()
+      .set("change", nearest.change)
+      .set("layout", to_json(plan.layout))
+      .set("chunks", to_json(plan.chunks))
+      .set("memory_policy", to_json(plan.policy))
+      .set("peak_bytes", plan.predicted.peak.value())
+      .set("step_s", plan.predicted.step.value());
+}
+
 Json infeasible_json(const planner::Outcome& outcome) {
   CHECK(!outcome.best, "a plan was found");
   Json json = versioned();
@@ -225,15 +236,7 @@ Json infeasible_json(const planner::Outcome& outcome) {
   }
   if (outcome.nearest) json.set("nearest", to_json(*outcome.nearest));
   if (outcome.nearest_feasible) {
-    const Plan& plan = outcome.nearest_feasible->plan;
-    Json feasible = Json::object();
-    feasible.set("change", outcome.nearest_feasible->change)
-        .set("layout", to_json(plan.layout))
-        .set("chunks", to_json(plan.chunks))
-        .set("memory_policy", to_json(plan.policy))
-        .set("peak_bytes", plan.predicted.peak.value())
-        .set("step_s", plan.predicted.step.value());
-    json.set("nearest_feasible", std::move(feasible));
+    json.set("nearest_feasible", nearest_json(*outcome.nearest_feasible));
   }
   return json;
 }

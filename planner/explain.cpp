@@ -117,8 +117,9 @@ Workload shorter_rows(const Workload& workload, std::int64_t part) {
   return w;
 }
 
-// The fastest plan, where any fits.
-std::optional<Plan> fitting(const Request& request) {
+}  // namespace
+
+std::optional<Plan> fastest_that_fits(const Request& request) {
   auto space = enumerate(request);
   if (!space.ok()) return std::nullopt;
   Search search(request, std::move(space).value());
@@ -132,6 +133,8 @@ std::optional<Plan> fitting(const Request& request) {
   plan.predicted = best.predicted;
   return plan;
 }
+
+namespace {
 
 std::string pin_text(const std::pair<std::string, std::string>& pin) {
   return fmt::format("--pin {}={}", pin.first, pin.second);
@@ -161,7 +164,7 @@ class Advisor {
  private:
   bool fits(Request request, const std::string& change, const std::string& text) {
     request.progress = nullptr;
-    std::optional<Plan> plan = fitting(request);
+    std::optional<Plan> plan = fastest_that_fits(request);
     if (!plan) return false;
     if (!advice_.text.empty()) advice_.text += "; ";
     advice_.text += fmt::format("{} ({}, {} a step; {})", text, gib_text(plan->predicted.peak),

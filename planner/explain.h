@@ -24,6 +24,9 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
 // plan would need without each of its mechanisms. Else empty.
 std::vector<FitReason> fit_reasons(Search& search, const Trial& chosen);
 
+// The fastest plan of the listed space, where any fits: without runners-up and proof.
+std::optional<Plan> fastest_that_fits(const Request& request);
+
 struct Advice {
   std::string text;
   std::optional<NearestFeasible> nearest;  // of the change that the text names first
