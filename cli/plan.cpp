@@ -20,10 +20,11 @@ void say_next(const Plan& plan, const std::string& path, Output& out) {
   }
 }
 
-Result<planner::Outcome> search(planner::Request request, Output& out) {
+Result<planner::Outcome> search(planner::Request request, const planner::DecisionRule& rule,
+                                Output& out) {
   Progress progress("plans searched", out.terminal_err());
   request.progress = [&](std::int64_t done, std::int64_t all) { progress.update(done, all); };
-  return planner::plan(request);
+  return planner::decide(request, rule);
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
@@ -34,12 +35,13 @@ Result<int> run(const Arguments& arguments, Output& out) {
   const std::string path = arguments.text("out");
   const bool writes = arguments.has("out") || !out.json();
   if (writes) TRY_OK(check_output(path, files_read(arguments)));
+  TRY(const planner::DecisionRule rule, read_rule(arguments));
   PinList own;
   if (arguments.has("versus")) {
     TRY(own, read_versus(arguments.text("versus")));
     if (!arguments.has("runners-up")) request.runners_up = 0;
   }
-  TRY(const planner::Outcome found, search(request, out));
+  TRY(const planner::Outcome found, search(request, rule, out));
   if (!found.best) {
     print_infeasible(found, out);
     out.document(infeasible_json(found));
@@ -82,6 +84,10 @@ const Command& plan_command() {
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
        {"--versus", "LAYOUT", "NAME=VALUE,... or a plan.json: set it beside the best", ""},
        {"--budget", "TIME", "stop after it ('2s') with the best so far and what is not proved", ""},
+       {"--risk", "R", "rank plans by their 'expected' step or by its 'p90'", "expected"},
+       {"--ties", "T", "of plans that cannot be told apart, the 'simplest' or 'fastest'",
+        "simplest"},
+       {"--fit-probability", "P", "at least, over draws of the experts' loads", "0.99"},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};

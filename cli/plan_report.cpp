@@ -42,7 +42,7 @@ void print_runners_up(const Plan& plan, Output& out) {
     table.row({format_seconds(runner.predicted.step), signed_percent(slower),
                format_bytes(runner.predicted.peak),
                layout_text(plan.model, runner.layout, runner.chunks, runner.policy),
-               runner.lost_by});
+               (runner.tie ? "tie: " : "") + runner.lost_by});
   }
   out.line(table.text());
 }
@@ -69,6 +69,25 @@ void print_unfit(const Plan& plan, Output& out) {
     const bool all = row.count + elsewhere == plan.proof.legal;
     out.line(fmt::format("  {} {} do not fit in memory", all ? "all" : "at least", row.count));
   }
+}
+
+// Which of the plans that tie was taken, and how surely it fits.
+void print_decision(const Plan& plan, Output& out) {
+  const Decision& decision = plan.decision;
+  if (decision.risk.empty()) return;
+  out.heading("decision");
+  const auto ties = std::count_if(plan.runners_up.begin(), plan.runners_up.end(),
+                                  [](const RunnerUp& r) { return r.tie; });
+  if (ties > 0) {
+    out.line(fmt::format("  one of {} plans that the model cannot tell apart; the fastest takes {}",
+                         ties + 1, format_seconds(Seconds(decision.fastest_s))));
+  }
+  out.line(fmt::format("  ranked by {}; fits with a probability of {}{}",
+                       decision.risk == "p90" ? "the 90th percentile" : "the expected step",
+                       decision.fit > 0.9999 ? "more than 99.99 %" : percent(decision.fit),
+                       decision.held_back.value() > 0
+                           ? ", for which " + format_bytes(decision.held_back) + " are held back"
+                           : ""));
 }
 
 void print_search(const Plan& plan, Output& out) {
@@ -179,6 +198,7 @@ void print_plan(const Plan& plan, Output& out) {
   print_memory("memory at the peak of the fullest device", plan.predicted.memory, out);
   print_fit(plan, out);
   print_runners_up(plan, out);
+  print_decision(plan, out);
   print_rejected(plan.rejected, out);
   print_search(plan, out);
 }

@@ -126,6 +126,31 @@ Result<planner::Request> read_request(const Arguments& arguments, const std::str
   return request;
 }
 
+Result<planner::DecisionRule> read_rule(const Arguments& arguments) {
+  planner::DecisionRule rule;
+  std::vector<Problem> problems;
+  const auto word = [&](const char* name, const char* first, const char* second) {
+    const std::string text = arguments.text(name);
+    if (text != first && text != second) {
+      problems.push_back({std::string("--") + name, "'" + text + "' is not a value of it",
+                          std::string("write '") + first + "' or '" + second + "'"});
+    }
+    return text == first;
+  };
+  rule.risk = word("risk", "expected", "p90") ? planner::Risk::kExpected : planner::Risk::kP90;
+  rule.simplest = word("ties", "simplest", "fastest");
+  const std::string odds = arguments.text("fit-probability");
+  const char* const end = odds.data() + odds.size();
+  const auto [rest, error] = std::from_chars(odds.data(), end, rule.fit_probability);
+  if (error != std::errc() || rest != end ||
+      !(rule.fit_probability >= 0 && rule.fit_probability < 1)) {
+    problems.push_back({"--fit-probability", "'" + odds + "' is not a probability below 1",
+                        "for example 0.99; 0: a replay that fits is enough"});
+  }
+  if (problems.empty()) return rule;
+  return Error{ErrorCode::kUsage, std::move(problems)};
+}
+
 std::vector<std::string> files_read(const Arguments& arguments) {
   std::vector<std::string> files, words = arguments.all("cluster");
   const std::string model = arguments.text("model");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "planner/decide.h"
 #include "planner/planner.h"
 
 namespace orrery::cli {
@@ -28,6 +29,9 @@ Result<std::int64_t> parse_count(const std::string& word, const std::string& whe
 
 // All of it but the cluster, of which a call may name several.
 Result<planner::Request> read_request(const Arguments& arguments, const std::string& cluster);
+
+// --risk, --fit-probability and --ties. kUsage.
+Result<planner::DecisionRule> read_rule(const Arguments& arguments);
 
 // Those of the three nouns that are files: a folder may have the name of a cluster, or be a model's
 // and have the plan in it.

@@ -76,3 +76,27 @@ $ orrery plan --model qwen3-8b --cluster h800x8 --versus ep=8,
 ! error: --versus: 'ep=8,' has an empty part
 !   hint: write the values with one comma between them
 ? 2
+
+# Ties go to the simpler plan, and the plan file says by what it was taken.
+$ orrery plan --model qwen3-8b --cluster h800x8 2> /dev/null | sed -n '/^decision/,/^$/p'
+> decision
+>   one of ... plans that the model cannot tell apart; the fastest takes ... s
+>   ranked by the expected step; fits with a probability of ... %
+> ...
+
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --risk p90 --fit-probability 0.9 --ties fastest --json 2> /dev/null | grep -A 5 '"decision"'
+>   "decision": {
+>     "risk": "p90",
+>     "asked_fit": 0.9,
+>     "fit": ...
+>     "held_back_bytes": ...
+>     "fastest_s": ...
+
+$ orrery plan --model qwen3-8b --cluster h800x8 --risk p95 --fit-probability 2 --ties none
+! error: --risk: 'p95' is not a value of it
+!   hint: write 'expected' or 'p90'
+! error: --ties: 'none' is not a value of it
+!   hint: write 'simplest' or 'fastest'
+! error: --fit-probability: '2' is not a probability below 1
+!   hint: for example 0.99; 0: a replay that fits is enough
+? 2
