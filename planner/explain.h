@@ -32,6 +32,10 @@ struct Advice {
   std::optional<NearestFeasible> nearest;  // of the change that the text names first
 };
 
+// For a request of which no layout is legal: the fastest plan without the pins, else with the batch
+// that divides over the devices and is nearest, else on fewer devices.
+std::optional<NearestFeasible> nearest_legal(const Request& request);
+
 // The smallest changes that fit, found by trying: without a pin, shorter rows, more devices. The
 // plan of each is the fastest that fits under it.
 Advice advice(const Request& request);
