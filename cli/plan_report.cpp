@@ -113,7 +113,9 @@ void print_search(const Plan& plan, Output& out) {
   out.line(
       "  prefetch 0 to 2 and chunks of a power of two of rows; other chunk sizes can be pinned");
   if (proof.refined == 0) return;
-  const Seconds best = plan.predicted.step;
+  // What was taken of those that tie may be slower.
+  const Seconds best =
+      plan.decision.risk.empty() ? plan.predicted.step : Seconds(plan.decision.fastest_s);
   const bool better = best.value() < proof.best_s;
   out.line(fmt::format(
       "  then {} replays around the best plans: interleaving, exchange parts, dispatcher, buckets,",

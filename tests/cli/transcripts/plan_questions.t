@@ -100,3 +100,124 @@ $ orrery plan --model qwen3-8b --cluster h800x8 --risk p95 --fit-probability 2 -
 ! error: --fit-probability: '2' is not a probability below 1
 !   hint: for example 0.99; 0: a replay that fits is enough
 ? 2
+
+# A whole run: failures, checkpoints and restarts on top of the steps.
+$ orrery plan --model qwen3-8b --cluster h100x8 --tokens 1T --runners-up 0 2> /dev/null | sed -n '/^a run/,$p'
+> a run of 1.00 T tokens
+>   wall time    ... days  (... days to ... days)
+>   steps        238419, ... days without a failure or a save
+>   goodput      ... %
+>   failures     one every ... days, ... expected
+>   checkpoints  every ..., each stops training for ... s
+
+# The fewest devices, and what was tried.
+$ orrery plan --model qwen3-8b --cluster h100x8 --size-for "10 days" --tokens 100B
+>
+> devices of h100 for 100.0 B tokens in 10.0 days
+>   devices ... step ... MFU  goodput  wall time  plan
+> ...
+>   fewer than ... would need more than the peak of every device
+>   ... devices are the fewest that do it
+>
+> a run of 100.0 B tokens
+> ...
+! next: orrery plan --model qwen3-8b --cluster h100x...  # its plan
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --size-for "1 s" --tokens 15T
+>
+> devices of h100 for 15.0 T tokens in 1.00 s
+>   fewer than 131073 would need more than the peak of every device
+! error: orrery plan: no number of h100 trains 15.0 T tokens in 1.00 s
+!   hint: at the peak it takes more than 131072 devices: more time, or fewer tokens
+? 4
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --size-for "10 days"
+! error: --size-for: needs the tokens of the run
+!   hint: for example --tokens 15T
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --tokens 1.5
+! error: --tokens: '1.5' is not a whole number of at least 1
+!   hint: write 4096, 64Ki, 1M, 15T (k, M, B, T: powers of 1000; Ki, Mi: of 1024)
+? 2
+
+# The longest rows.
+$ orrery plan --model qwen3-0.6b --cluster h100x1 --max-seq
+>
+> the longest rows of qwen3-0.6b on h100x1, 4.19 M tokens a step
+>   ... memory  plan
+>     4096 ...
+> ...
+>   ... tokens are the longest that fit
+! next: orrery plan --model qwen3-0.6b --cluster h100x1 --max-seq -o plan.json  # keep the plan of the longest
+
+# Several clusters side by side; where the job fits none, 4.
+$ orrery plan --model qwen3-8b --cluster h100x8 --cluster h100x1 --json | grep -E '"(cluster|feasible)"'
+>       "cluster": "h100x8",
+>       "feasible": true,
+>       "cluster": "h100x1",
+>       "feasible": ...
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --cluster h100x16 --max-seq
+! error: orrery plan: --max-seq and several --cluster are two questions
+!   hint: ask one at a time
+? 2
+
+# A sweep, as a table and as CSV.
+$ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --sweep workload.global_batch_tokens=4Ki,8Ki --sweep ep=1,3 --csv out.csv > table.txt; cut -d, -f 1-3 out.csv; grep -c 'experts_divide\|expert_world' out.csv
+> workload.global_batch_tokens,ep,feasible
+> 4Ki,1,true
+> 4Ki,3,false
+> 8Ki,1,true
+> 8Ki,3,false
+> 2
+! wrote out.csv
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.globl=1
+! error: --sweep workload.globl: there is no 'globl'
+!   hint: ...
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --sweep ep
+! error: --sweep: 'ep' is not KEY=VALUE,VALUE
+!   hint: for example --sweep workload.global_batch_tokens=1M,2M,4M
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --csv out.csv
+! error: --csv: is for --sweep
+!   hint: add --sweep KEY=A,B
+? 2
+
+# Absurd inputs end soon, with the reason and the nearest plan.
+$ orrery plan --model qwen3-8b --cluster h100x0
+! error: h100x0: the number of devices is out of range
+!   hint: 1 to 1048576
+? 3
+
+$ orrery plan --model qwen3-8b --cluster h100x7
+! error: batch_divides: dp 7 x micro-batch 1 x accumulation 146 = 1022 sequences a step, but pretrain-4k has 1024
+!   hint: a batch of 1022 or 1029 sequences divides over 7 devices
+! error: the nearest that fits: a batch of 1022 sequences (... GiB, ... s a step)
+!   hint: fsdp 7 | ...
+? 4
+
+$ orrery plan --model qwen3-8b --cluster h100x13
+! error: ...: 13 devices are no whole number of nodes of 8
+!   hint: the nearest sizes are 8 and 16
+! ...
+? 3
+
+# Half a terabyte of state on one device.
+$ orrery plan --model qwen3-32b --cluster h100x1 2> /dev/null | sed -n '/^what would/,/^$/p'
+> what would make it fit
+>   ... devices fit (...
+> ...
+
+# Rows of ten million tokens.
+$ orrery plan --model qwen3-0.6b --cluster h100x8 --sweep workload.sequence_tokens=10485760
+>
+> qwen3-0.6b on h100x8, pretrain-4k: 1 point
+> ...
+! error: --sweep: no point fits
+!   hint: `orrery plan` with the values of one says what would fit
+? 4
