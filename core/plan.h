@@ -76,6 +76,7 @@ struct RunnerUp {
   MemoryPolicy policy;
   Prediction predicted;
   std::string lost_by;
+  bool tie = false;  // not told apart from the fastest (planner/decide.h)
 };
 
 struct Rejection {
@@ -84,7 +85,7 @@ struct Rejection {
 };
 
 // Of the listed space: best_s is the best of it, and no plan of it is faster. `refined`: replays of
-// mechanisms beyond it, tried around its best plans; predicted.step may be below best_s by them.
+// mechanisms beyond it, tried around its best plans; predicted.step may be below best_s, or above (ties).
 struct Proof {
   std::int64_t legal = 0, bounded = 0, replayed = 0, refined = 0;
   double best_s = 0, bound_remaining_s = 0, seconds = 0;
@@ -95,6 +96,15 @@ struct FitReason {
   std::string mechanism;  // "sp", "recompute", ...; the first: all that go beyond a plain plan
   Bytes without_peak;  // of the fastest plan that fits without it, or of the least that was found
   bool fits_without = false;
+};
+
+// By what the plan was taken of those that the model cannot tell apart (planner/decide.h).
+struct Decision {
+  std::string risk;  // "expected" or "p90"; empty: nothing was decided, the plan is the fastest
+  double asked_fit = 0, fit = 0;  // probability that it fits: asked for, and found
+  Bytes held_back;                // of a device's memory, so that it does
+  double fastest_s = 0;           // by the same clock
+  bool operator==(const Decision&) const = default;
 };
 
 struct Plan {
@@ -110,7 +120,8 @@ struct Plan {
   std::vector<Rejection> rejected;
   Proof proof;
   std::vector<FitReason> fits_because;  // empty where it fits plainly
-  std::string sha256;                   // plan_sha256(): set by the planner and by parse_plan
+  Decision decision;
+  std::string sha256;  // plan_sha256(): set by the planner and by parse_plan
 };
 
 // Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:
