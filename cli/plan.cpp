@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/handover.h"
 #include "cli/plan_report.h"
 #include "cli/progress.h"
 #include "core/quantity.h"
@@ -49,7 +50,7 @@ Status read_pins(const Arguments& arguments, planner::Request& request) {
   return Error{ErrorCode::kUsage, std::move(problems)};
 }
 
-Result<planner::Request> read_request(const Arguments& arguments) {
+Result<planner::Request> read_request(const Arguments& arguments, Output& out) {
   planner::Request request;
   TRY_OK(read_pins(arguments, request));
   TRY(const std::int64_t runners, arguments.integer("runners-up", 0, 1000));
@@ -60,6 +61,7 @@ Result<planner::Request> read_request(const Arguments& arguments) {
   take(load_cluster(arguments.text("cluster")), request.cluster, problems, code);
   take(load_workload(arguments.text("workload")), request.workload, problems, code);
   if (!problems.empty()) return Error{code, std::move(problems)};
+  TRY_OK(import_pins(arguments, request, out));
   return request;
 }
 
@@ -68,8 +70,8 @@ Result<planner::Request> read_request(const Arguments& arguments) {
 std::vector<std::string> files_read(const Arguments& arguments) {
   std::vector<std::string> files;
   const std::string model = arguments.text("model");
-  for (const std::string& path :
-       {model, model + "/config.json", arguments.text("cluster"), arguments.text("workload")}) {
+  for (const std::string& path : {model, model + "/config.json", arguments.text("cluster"),
+                                  arguments.text("workload"), arguments.text("import")}) {
     std::error_code ec;
     if (std::filesystem::is_regular_file(path, ec)) files.push_back(path);
   }
@@ -93,7 +95,7 @@ Result<planner::Outcome> search(planner::Request request, Output& out) {
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
-  TRY(planner::Request request, read_request(arguments));
+  TRY(planner::Request request, read_request(arguments, out));
   const std::string job =
       request.model.name + " on " + request.cluster.name + " with " + request.workload.name;
   // In --json the document is the result: a file only where one is asked for.
@@ -128,12 +130,14 @@ const Command& plan_command() {
       "Searches layouts, chunk sizes and memory policies for the fastest step that fits, and\n"
       "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.",
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
-      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json",
+      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
+      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
+       {"--import", "FILE", "pins from another engine's file (export --format)", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};
