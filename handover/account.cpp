@@ -121,6 +121,14 @@ void unsaid_domino(const Plan& plan, Account& account) {
                  fmt::format("{} micro-batches one after another", passes_in_a_row(plan)));
 }
 
+void unsaid_documents(const Plan& plan, Account& account) {
+  const Workload& w = plan.workload;
+  if (!w.document_lengths && w.document_tokens.size() < 2) return;
+  account.unsaid("documents",
+                 w.document_lengths ? "drawn" : fmt::format("{} a row", w.document_tokens.size()),
+                 "attention crosses their borders unless the data loader marks them: more time");
+}
+
 void refuse_types(const Plan& plan, Account& account) {
   const Workload& w = plan.workload;
   const bool known = w.compute == DType::kBFloat16 || w.compute == DType::kFloat32;

@@ -31,6 +31,10 @@ class Account {
   void said(const std::string& field) { said_.insert(field); }
   // One that it says otherwise or not at all; noted also where it has its default value.
   void unsaid(const std::string& field, const std::string& why);
+  // The same of what is no field of layout, chunks or policy.
+  void unsaid(const std::string& name, const std::string& value, const std::string& why) {
+    unsaid_.push_back({name, value, why});
+  }
 
   bool refused() const { return !problems_.empty(); }
   Error error() const { return Error{ErrorCode::kInfeasible, problems_}; }
@@ -53,7 +57,9 @@ std::string value_of(const Plan& plan, const std::string& field);
 std::int64_t passes_in_a_row(const Plan& plan);
 // Notes that interleaved micro-batches run one after another there.
 void unsaid_domino(const Plan& plan, Account& account);
-// The degrees, or numbers' types, that no format can say.
+// Notes that rows hold several documents: only the data loader can say where attention ends.
+void unsaid_documents(const Plan& plan, Account& account);
+// Refuses numbers' types that no format can say.
 void refuse_types(const Plan& plan, Account& account);
 bool expert_order_matters(const Layout& layout);
 bool dense_order_matters(const Layout& layout);

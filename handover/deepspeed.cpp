@@ -149,6 +149,7 @@ Result<HandedOver> write_deepspeed(const Plan& plan, const std::string& place) {
   refuse_types(plan, account);
   check_layout(plan, account);
   unsaid_domino(plan, account);
+  unsaid_documents(plan, account);
   account_policy(plan, account);
   if (account.refused()) return account.error();
   Json json = Json::object();

@@ -351,6 +351,7 @@ Result<HandedOver> write_megatron(const Plan& plan, const std::string& place) {
   }
   check_layout(plan, account);
   unsaid_domino(plan, account);
+  unsaid_documents(plan, account);
   Lines flags = layout_flags(plan);
   recompute_flags(plan, account, flags);
   const Lines model = model_flags(plan, account);

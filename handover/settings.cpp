@@ -107,6 +107,15 @@ void Settings::expect(std::string_view key, std::int64_t value, const std::strin
           "name the model and workload of this file, or mend it");
 }
 
+std::vector<std::string> Settings::keys_ending(std::string_view end) const {
+  std::vector<std::string> keys;
+  for (const Setting& s : settings_) {
+    const bool ends = s.key.size() > end.size() && s.key.ends_with(end);
+    if (ends && std::find(keys.begin(), keys.end(), s.key) == keys.end()) keys.push_back(s.key);
+  }
+  return keys;
+}
+
 void Settings::forget(std::string_view value, const std::string& why) {
   std::vector<Setting> kept;
   for (Setting& s : settings_) {

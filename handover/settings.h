@@ -47,6 +47,8 @@ class Settings {
   // A size of the target's: a problem where the file has another.
   void expect(std::string_view key, std::int64_t value, const std::string& whose);
 
+  // The keys that end so, each once, in the order of the file.
+  std::vector<std::string> keys_ending(std::string_view end) const;
   // Settings of this value are as if they were not there, and reported with `why`.
   void forget(std::string_view value, const std::string& why);
 

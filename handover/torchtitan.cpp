@@ -44,6 +44,13 @@ void check_layout(const Plan& plan, Account& account) {
     account.refuse("etp", fmt::format("etp = {}", l.etp), "it is 1 or tp there",
                    fmt::format("plan again with etp 1 or {}", l.tp));
   }
+  const std::int64_t whole = l.etp == 1 ? product({l.cp, l.tp}) : l.cp;
+  if (l.ep > 1 && l.ep % whole != 0) {
+    account.refuse(
+        "ep", fmt::format("ep = {}", l.ep),
+        fmt::format("an expert group has whole groups of {} ranks that share rows", whole),
+        "plan again with a multiple of them, or ep 1");
+  }
   if (l.ep > 1 && l.dispatcher != "all_to_all") {
     account.refuse("dispatcher", l.dispatcher, "torchtitan sends rows by all-to-all",
                    "plan again with --pin dispatcher=all_to_all");
@@ -150,6 +157,7 @@ Result<HandedOver> write_torchtitan(const Plan& plan, const std::string& place) 
   refuse_types(plan, account);
   check_layout(plan, account);
   unsaid_domino(plan, account);
+  unsaid_documents(plan, account);
   account.said("host_optimizer");
   if (plan.policy.host_optimizer) {
     account.unsaid("host_optimizer",

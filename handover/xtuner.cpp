@@ -142,6 +142,12 @@ std::string key_of(Settings& s, const Names& names) {
   return names.call;
 }
 
+// A setting of the model: of a MoEConfig, or of a class of its own ("Qwen3MoE30BA3Config").
+std::string model_key_of(Settings& s, const Names& names, const char* end) {
+  const std::vector<std::string> keys = s.keys_ending(end);
+  return keys.empty() ? key_of(s, names) : keys.front();
+}
+
 std::optional<double> share(const std::string& text) {
   std::istringstream in(text);
   in.imbue(std::locale::classic());
@@ -321,7 +327,7 @@ Result<Imported> read_xtuner(const std::string& text, const std::string& place,
   Settings& s = import.settings();
   Degrees d;
   d.ep = import.degree(d, "ep", key_of(s, kEp));
-  d.etp = import.degree(d, "etp", key_of(s, kEtp));
+  d.etp = import.degree(d, "etp", model_key_of(s, kEtp, ".expert_tp_size"));
   d.sp = import.degree(d, "sp", key_of(s, kSp));
   d.domino = s.integer_or(key_of(s, kDomino), 1);
   import.pin("domino", d.domino, key_of(s, kDomino));
@@ -330,14 +336,16 @@ Result<Imported> read_xtuner(const std::string& text, const std::string& place,
               "set it to 1");
   }
   // The model's own setting, where the file has both.
-  for (const char* key : {"model_cfg.ep_size", "/model_cfg/ep_size", "MoEConfig.ep_size"}) {
+  std::vector<std::string> keys = s.keys_ending(".ep_size");
+  keys.emplace_back("/model_cfg/ep_size");
+  for (const std::string& key : keys) {
     const auto ep = s.integer(key);
     if (ep && *ep != d.ep) {
       s.problem(s.where(key), fmt::format("ep_size {} here and {} in FSDPConfig", *ep, d.ep),
                 "both have to be the same");
     }
   }
-  const std::string dispatcher_key = key_of(s, kDispatcher);
+  const std::string dispatcher_key = model_key_of(s, kDispatcher, ".dispatcher");
   d.keys["dispatcher"] = dispatcher_key;
   const std::string dispatcher =
       s.word_or(dispatcher_key, {"None", "null", "all2all", "deepep", "agrs"}, "all2all");

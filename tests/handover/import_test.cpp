@@ -196,6 +196,16 @@ TEST(Import, XtunerJsonOfTheTrainer) {
   EXPECT_EQ(p.at("recompute_layers"), "3");  // the last layer never is
 }
 
+// As examples write it: the model is a class of its own.
+TEST(Import, XtunerModelClass) {
+  const auto p =
+      pins("cfg = Qwen3MoE30BA3Config(ep_size=2, dispatcher='agrs')\nf = FSDPConfig(ep_size=2)\n");
+  EXPECT_EQ(p.at("ep"), "2");
+  EXPECT_EQ(p.at("dispatcher"), "all_gather");
+  EXPECT_EQ(problem("cfg = Qwen3MoE30BA3Config(ep_size=4)\nf = FSDPConfig(ep_size=2)\n"),
+            "f:1: ep_size 4 here and 2 in FSDPConfig");
+}
+
 TEST(Import, XtunerProblems) {
   EXPECT_EQ(problem("model_cfg.ep_size = 2\nf = FSDPConfig(ep_size=4)\n"),
             "f:1: ep_size 2 here and 4 in FSDPConfig");

@@ -160,6 +160,19 @@ TEST(HandOver, RefusalsNameTheAxis) {
   }
 }
 
+// Rows of several documents need a word from the data loader, but in XTuner, whose packs have it.
+TEST(HandOver, DocumentsAreNoted) {
+  const Plan plan = small_dense_plan(4);
+  ASSERT_GT(plan.workload.document_tokens.size(), 1U);
+  for (const Format& format : formats()) {
+    const Result<HandedOver> made = format.write(plan, "p.json");
+    ASSERT_TRUE(made.ok()) << made.error().text();
+    bool noted = false;
+    for (const Unsaid& u : made.value().unsaid) noted = noted || u.field == "documents";
+    EXPECT_EQ(noted, format.name != "xtuner") << format.name;
+  }
+}
+
 // A name may not leave its comment: the file is a script.
 TEST(HandOver, NamesStayInTheirComments) {
   Plan plan = small_dense_plan(4);
