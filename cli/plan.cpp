@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/handover.h"
 #include "cli/plan_questions.h"
 #include "cli/plan_report.h"
 #include "cli/plan_request.h"
@@ -51,6 +52,7 @@ Error with_nearest(Error error, const planner::Request& request) {
 // One plan of one cluster.
 Result<int> run_one(const Arguments& arguments, Output& out) {
   TRY(planner::Request request, read_request(arguments, arguments.text("cluster")));
+  TRY_OK(import_pins(arguments, request, out));
   const std::string job =
       request.model.name + " on " + request.cluster.name + " with " + request.workload.name;
   // In --json the document is the result: a file only where one is asked for.
@@ -117,6 +119,11 @@ Result<int> run(const Arguments& arguments, Output& out) {
   if (arguments.has("csv") && !arguments.has("sweep")) {
     return Error::of(ErrorCode::kUsage, "--csv", "is for --sweep", "add --sweep KEY=A,B");
   }
+  const bool alone = asked.empty() || asked[0] == "--versus";
+  if (arguments.has("import") && !alone) {
+    return Error::of(ErrorCode::kUsage, "--import", "does not go with " + asked[0],
+                     "its pins are those of one cluster and workload: --pin what is to be held");
+  }
   if (arguments.has("size-for")) return answer_size(arguments, out);
   if (arguments.has("max-seq")) return answer_longest(arguments, out);
   if (arguments.has("sweep")) return answer_sweep(arguments, out);
@@ -136,7 +143,8 @@ const Command& plan_command() {
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
       "orrery plan --model qwen3-30b-a3b --cluster h800x64 --versus ep=8,micro_batch=1\n"
       "orrery plan --model qwen3-30b-a3b --cluster h100x8 --size-for '10 days' --tokens 1T\n"
-      "orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.global_batch_tokens=1M,2M",
+      "orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.global_batch_tokens=1M,2M\n"
+      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C",
@@ -158,6 +166,7 @@ const Command& plan_command() {
        {"--ties", "T", "of plans that cannot be told apart, the 'simplest' or 'fastest'",
         "simplest"},
        {"--fit-probability", "P", "at least, over draws of the experts' loads", "0.99"},
+       {"--import", "FILE", "pins from another engine's file (export --format)", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};

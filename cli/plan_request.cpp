@@ -156,6 +156,7 @@ std::vector<std::string> files_read(const Arguments& arguments) {
   const std::string model = arguments.text("model");
   words.insert(words.begin(), {model, model + "/config.json"});
   words.push_back(arguments.text("workload"));
+  if (arguments.has("import")) words.push_back(arguments.text("import"));
   for (const std::string& path : words) {
     std::error_code ec;
     if (std::filesystem::is_regular_file(path, ec)) files.push_back(path);
