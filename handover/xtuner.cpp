@@ -188,6 +188,20 @@ void read_policy(Import& import) {
   }
 }
 
+void read_types(Import& import) {
+  Settings& s = import.settings();
+  const Workload& w = import.target().workload;
+  for (const char* key : {"FSDPConfig.param_dtype", "/fsdp_cfg/param_dtype"}) {
+    const Setting* type = s.find(key, false);
+    if (type == nullptr || type->value.find("16") == std::string::npos) continue;
+    if (w.compute == DType::kBFloat16) continue;
+    s.problem(type->where,
+              fmt::format("param_dtype {}, but {} computes in {}", type->value, w.name,
+                          orrery::name_of(w.compute)),
+              "name a workload that computes as this file does");
+  }
+}
+
 void read_loss(Import& import, const Degrees& d) {
   Settings& s = import.settings();
   const std::string key = key_of(s, kLoss), size_key = key_of(s, kChunk);
@@ -353,6 +367,7 @@ Result<Imported> read_xtuner(const std::string& text, const std::string& place,
   read_sharding(import, d);
   read_batch(import, d);
   read_policy(import);
+  read_types(import);
   read_loss(import, d);
   import.finish(d, "");
   return import.take();

@@ -211,6 +211,8 @@ TEST(Import, XtunerProblems) {
             "f:1: ep_size 2 here and 4 in FSDPConfig");
   EXPECT_EQ(problem("f = FSDPConfig(ep_size=4, hsdp_sharding_size=8)\n"),
             "f:1: hsdp_sharding_size 8 with ep_size 4");
+  EXPECT_EQ(problem("f = FSDPConfig(\n  param_dtype='bfloat16')\n"),
+            "f:2: param_dtype bfloat16, but small computes in fp32");
   EXPECT_EQ(problem("f = FSDPConfig(\n  ep_size=4\n"), "f:3: '(' is not closed");
   EXPECT_EQ(problem("d = DataloaderConfig(pack_max_length=12)\nf = FSDPConfig(ep_size=1)\n"),
             "f:1: packs of 12 tokens are no whole rows of 8 of small");
