@@ -85,7 +85,7 @@ struct Rejection {
 };
 
 // Of the listed space: best_s is the best of it, and no plan of it is faster. `refined`: replays of
-// mechanisms beyond it, tried around its best plans; predicted.step may be below best_s, or above (ties).
+// mechanisms beyond it, tried around its best plans; predicted.step may be below best_s by them.
 struct Proof {
   std::int64_t legal = 0, bounded = 0, replayed = 0, refined = 0;
   double best_s = 0, bound_remaining_s = 0, seconds = 0;

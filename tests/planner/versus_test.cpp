@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/program/lower.h"
+#include "planner/explain.h"
 #include "planner/footprint.h"
 #include "simulator/simulator.h"
 #include "tests/support/plans.h"
@@ -117,6 +118,24 @@ TEST(Versus, AShortageNamesTheBytesAndTheNearestThatFits) {
   ASSERT_TRUE(c.nearest);
   EXPECT_LE(c.nearest->plan.predicted.peak.value(), 45'000'000);
   EXPECT_NE(c.nearest->change.find("instead of"), std::string::npos) << c.nearest->change;
+}
+
+TEST(Versus, WhereNoLayoutIsLegalTheNearestBatchIs) {
+  Request r = tight_request();
+  r.cluster = small_cluster(7);
+  r.cluster.device.memory = r.cluster.device.reserved + Bytes(200'000'000);
+  const auto found = plan(r);  // 32 sequences over 7 ranks, or over shares of 4 heads
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().code, ErrorCode::kInfeasible);
+  const auto near = nearest_legal(r);
+  ASSERT_TRUE(near);
+  EXPECT_EQ(near->change, "a batch of 28 sequences");
+  EXPECT_EQ(near->plan.layout.world(), 7);
+  EXPECT_LE(near->plan.predicted.peak.value(), 200'000'000);
+  // A pin that forbids all is the first to go.
+  Request pinned = tight_request();
+  pinned.pins = {{"ep", "3"}};
+  EXPECT_EQ(nearest_legal(pinned)->change, "without the pins");
 }
 
 TEST(Versus, AnUnknownNameIsAWrongCall) {

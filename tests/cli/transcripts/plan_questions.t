@@ -146,7 +146,7 @@ $ orrery plan --model qwen3-0.6b --cluster h100x1 --max-seq
 >
 > the longest rows of qwen3-0.6b on h100x1, 4.19 M tokens a step
 >   ... memory  plan
->  ...4096 ...
+> ... 4096 ...
 > ...
 >   ... tokens are the longest that fit
 ! next: orrery plan --model qwen3-0.6b --cluster h100x1 --max-seq -o plan.json  # keep the plan of the longest
@@ -221,3 +221,9 @@ $ orrery plan --model qwen3-0.6b --cluster h100x8 --sweep workload.sequence_toke
 ! error: --sweep: no point fits
 !   hint: `orrery plan` with the values of one says what would fit
 ? 4
+
+$ sed 's/"sequence_tokens": 4096/"sequence_tokens": 10485760/; s/"document_tokens": 4096/"document_tokens": 10485760/; s/"global_sequences": 1024/"global_sequences": 8/' "$(dirname "$(command -v orrery)")/../../configs/workloads/pretrain-4k.json" > long.json; orrery plan --model qwen3-0.6b --cluster h100x8 --workload ./long.json 2> error.txt | sed -n '/^what would/,/^$/p'; cat error.txt
+> what would make it fit
+>   rows of ... tokens fit (...
+> ...
+> error: orrery plan: no plan of qwen3-0.6b on h100x8 with pretrain-4k fits
