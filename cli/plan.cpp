@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/plan_jobs.h"
 #include "cli/plan_report.h"
 #include "cli/progress.h"
 #include "core/quantity.h"
@@ -92,7 +93,25 @@ Result<planner::Outcome> search(planner::Request request, Output& out) {
   return planner::plan(request);
 }
 
+// What --for says, and whether the other options belong to it.
+Result<bool> for_simulation(const Arguments& arguments) {
+  const std::string what = arguments.text("for");
+  if (what != "train" && what != "simulate") {
+    return Error::of(ErrorCode::kUsage, "--for", "'" + what + "' is no purpose of a plan",
+                     "train or simulate");
+  }
+  if (what == "simulate") return true;
+  for (const char* option : kJobOptions) {
+    if (!arguments.has(option)) continue;
+    return Error::of(ErrorCode::kUsage, std::string("--") + option,
+                     "says something about jobs that are simulated", "add --for simulate");
+  }
+  return false;
+}
+
 Result<int> run(const Arguments& arguments, Output& out) {
+  TRY(const bool simulates, for_simulation(arguments));
+  if (simulates) return plan_jobs(arguments, out);
   TRY(planner::Request request, read_request(arguments));
   const std::string job =
       request.model.name + " on " + request.cluster.name + " with " + request.workload.name;
@@ -126,13 +145,21 @@ const Command& plan_command() {
       "plan",
       "search for the fastest plan that fits, and say why it won",
       "Searches layouts, chunk sizes and memory policies for the fastest step that fits, and\n"
-      "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.",
+      "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.\n"
+      "With --for simulate: jobs over all axes, also of models that the engine does not execute.",
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
-      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json",
+      "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
+      "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
+       {"--for", "PURPOSE", "train (what the engine runs) or simulate (all axes)", "train"},
+       {"--stack", "S", "the framework (orrery list stacks), with --for simulate",
+        "megatron-bridge-2026"},
+       {"--parameters", "P", "fitted values of it; default: published, if there is such a set", ""},
+       {"--fits", "P", "least probability to fit, with --for simulate", "0.99"},
+       {"--threads", "N", "0: one a core, with --for simulate", "0"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
