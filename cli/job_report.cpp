@@ -92,7 +92,8 @@ Json rivals_json(const JobPlan& plan) {
   Json rows = Json::array();
   for (const Rival& rival : plan.rivals) {
     Json row = rival.best ? planned_json(*rival.best) : Json::object();
-    rows.push(row.set("family", rival.family).set("lost_by", rival.lost_by));
+    rows.push(
+        row.set("family", rival.family).set("lost_by", rival.lost_by).set("proved", rival.proved));
   }
   return rows;
 }

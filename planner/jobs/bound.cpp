@@ -321,16 +321,33 @@ double Bound::seconds(const Line& line, PipelineSchedule schedule, std::size_t s
 
 const std::vector<std::int32_t>& Bound::in_flight(PipelineSchedule schedule,
                                                   std::int64_t virtual_stages) {
+  // With more than a few rounds of micro-batches there are no more on their way at once, but where
+  // all forward comes first.
+  constexpr std::int64_t kRounds = 4;
+  const bool all = schedule == P::kGpipe;
+  const std::int64_t counted =
+      all ? 1 : std::min(micro_batches_, kRounds * std::int64_t{block_.pp});
   const auto [found, fresh] =
-      in_flight_.try_emplace({schedule, block_.pp, virtual_stages, micro_batches_});
-  if (fresh) {
+      in_flight_.try_emplace({schedule, block_.pp, virtual_stages, all ? micro_batches_ : counted});
+  if (fresh && all) {
+    found->second.assign(static_cast<std::size_t>(block_.pp),
+                         static_cast<std::int32_t>(micro_batches_));
+  } else if (fresh) {
     for (std::int32_t r = 0; r < block_.pp; ++r) {
       found->second.push_back(simulator::in_flight(schedule, r, block_.pp,
                                                    static_cast<std::int32_t>(virtual_stages),
-                                                   static_cast<std::int32_t>(micro_batches_)));
+                                                   static_cast<std::int32_t>(counted)));
     }
   }
   return found->second;
+}
+
+double Bound::state_bytes(std::int64_t virtual_stages, std::size_t sharding) {
+  double most = 0;
+  for (const simulator::ChunkStates& kind : once_of(virtual_stages, sharding).states) {
+    most = std::max(most, kind.states);
+  }
+  return (most + prices_.job().stack.reserve_bytes) * kRounding;
 }
 
 double Bound::bytes(const Line& line, PipelineSchedule schedule, std::size_t sharding) {

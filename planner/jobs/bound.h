@@ -59,6 +59,9 @@ class Bound {
   // Bytes of a device that the member needs, what libraries take among them.
   double bytes(const Line& line, PipelineSchedule schedule, std::size_t sharding);
 
+  // What is there all through a step alone, of any recompute and schedule.
+  double state_bytes(std::int64_t virtual_stages, std::size_t sharding);
+
   // Of any member, by the same functions; for tests.
   double seconds_of(const Block& block, const Member& member);
   double bytes_of(const Block& block, const Member& member);

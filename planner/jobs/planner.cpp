@@ -14,6 +14,9 @@ namespace {
 // Of terms that differ by less than this part of the step nothing is said.
 constexpr double kSaid = 0.005;
 
+// Blocks that are looked at for the best of another family: enough to come near it.
+constexpr std::size_t kFamilyBlocks = 256;
+
 PlannedJob planned(const Request& request, const Search& search, const Candidate& candidate) {
   PlannedJob out{search.job_of(candidate), {}};
   out.predicted = simulator::predict_with(request.parameters, out.job);
@@ -77,8 +80,9 @@ void explain(const Request& request, Search& search, const Space& space, JobPlan
     const bool any =
         !family.block || std::any_of(space.blocks.begin(), space.blocks.end(), family.block);
     if (!any) continue;
-    const Outcome found = search.best_of(family);
-    Rival rival{family.name, std::nullopt, "nothing of it fits"};
+    const Outcome found = search.best_of(family, kFamilyBlocks);
+    Rival rival{family.name, std::nullopt, "nothing of it fits",
+                found.bound_remaining_s >= found.best_s};
     if (found.best) {
       rival.best = planned(request, search, *found.best);
       rival.lost_by = lost_by(plan.best->predicted, rival.best->predicted);
@@ -93,7 +97,7 @@ void explain(const Request& request, Search& search, const Space& space, JobPlan
   });
 }
 
-// The best of a changed request, if anything of it fits.
+// A good one of a changed request, if the job that needs least memory fits.
 std::optional<PlannedJob> best_of(const Request& request) {
   const Result<Pins> pins = Pins::parse(request.pins);
   if (!pins.ok()) return std::nullopt;
@@ -101,9 +105,27 @@ std::optional<PlannedJob> best_of(const Request& request) {
   const Space space = make_space(base, choices_of(base, pins.value()));
   if (space.legal == 0) return std::nullopt;
   Search search(base, space, request.probability_fits, request.threads);
-  const Outcome found = search.best_of({});
+  const std::optional<Candidate> smallest = search.smallest();
+  if (!smallest || search.predict(*smallest).probability_fits < request.probability_fits) {
+    return std::nullopt;
+  }
+  const Outcome found = search.best_of({}, kFamilyBlocks);
   if (!found.best) return std::nullopt;
   return planned(request, search, *found.best);
+}
+
+// The cluster with so many devices: of its template where its name tells it, since a part of a node
+// has no links beyond it; nullopt where there is none.
+std::optional<Cluster> grown(const Cluster& cluster, std::int64_t devices) {
+  if (const std::size_t x = cluster.name.rfind('x'); x != std::string::npos) {
+    const std::string name = cluster.name.substr(0, x + 1) + std::to_string(devices);
+    const Result<Cluster> larger = load_cluster(name);
+    if (larger.ok() && larger.value().device == cluster.device) return larger.value();
+  }
+  if (cluster.tiers.size() < 2) return std::nullopt;
+  Cluster out = cluster;
+  out.devices = devices;
+  return out;
 }
 
 // The first change after which something fits: a pin less, more devices, shorter sequences.
@@ -123,9 +145,9 @@ void find_change(const Request& request, JobPlan& plan) {
   for (std::int64_t times = 2; times <= kMostTimes; times *= 2) {
     Request changed = request;
     const std::int64_t devices = request.cluster.devices * times;
-    // A cluster of one node, or a part of one, has no links beyond it.
-    if (request.cluster.tiers.size() < 2 && devices > request.cluster.devices_per_node) break;
-    changed.cluster.devices = devices;
+    const std::optional<Cluster> cluster = grown(request.cluster, devices);
+    if (!cluster) break;
+    changed.cluster = *cluster;
     if (takes(changed, std::to_string(devices) + " devices")) return;
   }
   for (std::int64_t tokens = request.workload.sequence_tokens / 2; tokens >= kLeastTokens;

@@ -29,6 +29,7 @@ struct Rival {
   std::string family;              // "no tensor parallelism", "FSDP"
   std::optional<PlannedJob> best;  // none: nothing of it fits
   std::string lost_by;             // "bubble +1.20 s, experts +0.31 s"
+  bool proved = true;              // else the best that was found of it
 };
 
 struct JobProof {
@@ -44,7 +45,7 @@ struct JobPlan {
   // Where nothing fits.
   std::optional<PlannedJob> nearest;
   std::string change;                 // "twice the devices, 4096"; empty: none was found
-  std::optional<PlannedJob> changed;  // the best then
+  std::optional<PlannedJob> changed;  // a good one then
 };
 
 // kUsage: pins that cannot be read. kInfeasible: pins that no rule allows. A plan without `best` is

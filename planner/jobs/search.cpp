@@ -44,6 +44,7 @@ struct Search::Worker {
     Member member;
   };
   std::vector<Open> open;
+  std::vector<std::size_t> light;  // shardings whose states fit
 };
 
 struct Search::Expanded {
@@ -100,7 +101,6 @@ void Search::collect(Worker& worker, const Block& block, double limit, const Fam
   const Choices& c = space_.choices;
   bound.enter(block);
   worker.open.clear();
-  const auto shardings = bound.shardings().size();
   const auto add = [&](const Line& line, PipelineSchedule schedule) {
     const double floor = bound.floor_seconds(line, schedule);
     ++out.bounded;
@@ -108,7 +108,7 @@ void Search::collect(Worker& worker, const Block& block, double limit, const Fam
       out.skipped = std::min(out.skipped, floor);
       return;
     }
-    for (std::size_t s = 0; s < shardings; ++s) {
+    for (const std::size_t s : worker.light) {
       const ShardingChoice& choice = bound.shardings()[s];
       const Member member{static_cast<std::int32_t>(line.virtual_stages),
                           static_cast<std::int32_t>(line.full_layers),
@@ -129,8 +129,23 @@ void Search::collect(Worker& worker, const Block& block, double limit, const Fam
     }
   };
   for (const std::int64_t v : virtual_stages_of(base_, c, block.pp, bound.micro_batches())) {
-    const std::vector<PipelineSchedule> schedules = schedules_of(c, block.pp, v, block.ep);
-    for (std::size_t r = 0; r < c.recompute.size(); ++r) {
+    // What runs again only adds: schedules that are too slow without it are left.
+    std::vector<PipelineSchedule> schedules;
+    const Line plain = bound.line(v, 0, -1);
+    for (const PipelineSchedule schedule : schedules_of(c, block.pp, v, block.ep)) {
+      const double floor = bound.floor_seconds(plain, schedule);
+      ++out.bounded;
+      if (floor > limit) {
+        out.skipped = std::min(out.skipped, floor);
+      } else {
+        schedules.push_back(schedule);
+      }
+    }
+    worker.light.clear();
+    for (std::size_t s = 0; !schedules.empty() && s < bound.shardings().size(); ++s) {
+      if (bound.state_bytes(v, s) <= most_bytes_) worker.light.push_back(s);
+    }
+    for (std::size_t r = 0; !worker.light.empty() && r < c.recompute.size(); ++r) {
       const std::vector<std::int64_t> depths =
           c.recompute[r].full() ? full_layers_of(c, base_.model.layers, block.pp * v)
                                 : std::vector<std::int64_t>{0};
@@ -172,7 +187,7 @@ Search::Expanded Search::expand(Worker& worker, const Block& block, double limit
   return out;
 }
 
-Outcome Search::best_of(const Family& family) {
+Outcome Search::best_of(const Family& family, std::size_t most_blocks) {
   Outcome out;
   out.best_s = kNone;
   out.bounded = bounded_;
@@ -182,8 +197,10 @@ Outcome Search::best_of(const Family& family) {
     if (takes(family, space_.blocks[b])) members.push_back(b);
   }
   std::size_t round = kFirstRound, at = 0;
+  const bool proves = most_blocks == 0;
   std::vector<Expanded> found;
   while (at < members.size() && bounds_[members[at]] <= out.best_s) {
+    if (!proves && out.best && at >= most_blocks) break;
     std::size_t end = at;
     while (end < members.size() && end < at + round && bounds_[members[end]] <= out.best_s) ++end;
     found.assign(end - at, {});

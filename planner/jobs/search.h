@@ -44,7 +44,9 @@ class Search {
   Search(const Search&) = delete;
   Search& operator=(const Search&) = delete;
 
-  Outcome best_of(const Family& family);
+  // With `most_blocks` it ends after so many, once one fits: the best then is what was found, and
+  // bound_remaining_s may be below it.
+  Outcome best_of(const Family& family, std::size_t most_blocks = 0);
   // Of jobs that run all layers again, on one virtual stage: the one that needs least memory.
   std::optional<Candidate> smallest();
 

@@ -24,8 +24,15 @@ class Enumeration {
     out_.choices = std::move(choices);
   }
   Space run() {
+    const auto inner =
+        static_cast<std::int64_t>(c_.pp.size() * c_.micro_batch.size() * c_.ep.size() *
+                                  c_.etp.size() * c_.virtual_stages.size());
     for (const std::int64_t tp : c_.tp) {
       for (const std::int64_t cp : c_.cp) {
+        if (base_.cluster.devices % (tp * cp) != 0) {
+          out_.removed["world"] += inner;
+          continue;
+        }
         for (const std::int64_t pp : c_.pp) {
           for (const std::int64_t mb : c_.micro_batch) layout(tp, cp, pp, mb);
         }

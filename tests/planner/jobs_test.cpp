@@ -6,6 +6,7 @@
 #include <cmath>
 #include <string>
 
+#include "planner/jobs/planner.h"
 #include "planner/jobs/search.h"
 #include "tests/planner/jobs_instances.h"
 
@@ -122,17 +123,15 @@ TEST(Jobs, NothingPrunedIsBetter) {
     ASSERT_TRUE(found.best) << model;
     EXPECT_GE(found.bound_remaining_s, found.best_s) << model;
     Draw draw(7);
-    for (int i = 0; i < 1000;) {
+    int fitting = 0;
+    for (int i = 0; i < 200000 && fitting < 1000; ++i) {
       const Candidate c = random_candidate(large.base, large.space, draw);
       const simulator::JobPrediction p = search.predict(c);
-      if (p.probability_fits < 0.99) {
-        // As likely as not: a search of these alone would take minutes.
-        if (draw.between(0, 3) == 0) ++i;
-        continue;
-      }
-      ++i;
+      if (p.probability_fits < 0.99) continue;
+      ++fitting;
       ASSERT_GE(p.step.value(), found.best_s) << text_of(search.job_of(c));
     }
+    EXPECT_EQ(fitting, 1000) << model;
   }
 }
 
@@ -150,6 +149,82 @@ TEST(Jobs, ThreadsChangeNothing) {
     EXPECT_EQ(found.bound_remaining_s, first.bound_remaining_s);
     EXPECT_EQ(simplicity(found.best->block, found.best->member),
               simplicity(first.best->block, first.best->member));
+  }
+}
+
+Request request_of(const std::string& model, const std::string& cluster) {
+  Request request;
+  request.model = load_model(model).value();
+  request.cluster = load_cluster(cluster).value();
+  request.workload = load_workload("pretrain-4k").value();
+  request.stack = load_stack("megatron-bridge-2026").value();
+  request.explains = false;
+  return request;
+}
+
+TEST(Jobs, PinsHold) {
+  Request request = request_of("qwen3-30b-a3b", "h100x64");
+  request.pins = {{"tp", "2"},          {"pp", "4"},           {"sharding", "gradients"},
+                  {"fsdp_d", "4"},      {"recompute", "full"}, {"sequence_parallel", "true"},
+                  {"full_layers", "2"}, {"schedule", "1f1b"}};
+  const JobPlan found = plan(request).value();
+  ASSERT_TRUE(found.best);
+  const Job& job = found.best->job;
+  EXPECT_EQ(job.layout.tp, 2);
+  EXPECT_EQ(job.layout.pp, 4);
+  EXPECT_EQ(job.layout.fsdp_d, 4);
+  EXPECT_EQ(job.sharding, Sharding::kGradients);
+  EXPECT_EQ(job.schedule, PipelineSchedule::kOneForwardOneBackward);
+  EXPECT_TRUE(job.sequence_parallel);
+  EXPECT_TRUE(job.recompute.full);
+  EXPECT_EQ(job.recompute.full_layers, 2);
+  request.pins = {};
+  EXPECT_LE(plan(request).value().proof.best_s, found.proof.best_s);
+}
+
+TEST(Jobs, PinsThatCannotHoldAreErrors) {
+  Request request = request_of("qwen3-8b", "h100x8");
+  request.pins = {{"tpp", "2"}, {"tp", "0"}, {"sharding", "zero3"}};
+  const Result<JobPlan> unread = plan(request);
+  ASSERT_FALSE(unread.ok());
+  EXPECT_EQ(unread.error().code, ErrorCode::kUsage);
+  EXPECT_EQ(unread.error().problems.size(), 3U);
+  request.pins = {{"tp", "3"}};
+  const Result<JobPlan> illegal = plan(request);
+  ASSERT_FALSE(illegal.ok());
+  EXPECT_EQ(illegal.error().code, ErrorCode::kInfeasible);
+  EXPECT_NE(illegal.error().text().find("world"), std::string::npos);
+}
+
+TEST(Jobs, SaysWhatFitsWhereNothingDoes) {
+  Request request = request_of("llama-3-70b", "h100x4");
+  request.explains = true;
+  const JobPlan found = plan(request).value();
+  EXPECT_FALSE(found.best);
+  ASSERT_TRUE(found.nearest);
+  EXPECT_LT(found.nearest->predicted.probability_fits, 0.99);
+  ASSERT_TRUE(found.changed);
+  EXPECT_GE(found.changed->predicted.probability_fits, 0.99);
+  EXPECT_TRUE(violations(found.changed->job).empty());
+}
+
+// A rival is of its family and loses; the winner is not of it.
+TEST(Jobs, RivalsLose) {
+  Request request = request_of("qwen3-30b-a3b", "h100x64");
+  request.explains = true;
+  const JobPlan found = plan(request).value();
+  ASSERT_TRUE(found.best);
+  EXPECT_GE(found.rivals.size(), 5U);
+  for (const Rival& rival : found.rivals) {
+    if (!rival.best) continue;
+    EXPECT_GE(rival.best->predicted.step, found.best->predicted.step) << rival.family;
+    EXPECT_FALSE(rival.lost_by.empty());
+    if (rival.family == "FSDP (parameters sharded)") {
+      EXPECT_EQ(rival.best->job.sharding, Sharding::kParameters);
+    }
+    if (rival.family == "pipeline") {
+      EXPECT_GT(rival.best->job.layout.pp, 1);
+    }
   }
 }
 
