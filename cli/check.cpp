@@ -6,6 +6,7 @@
 #include "cli/table.h"
 #include "core/cluster.h"
 #include "core/configs.h"
+#include "core/job_json.h"
 #include "core/model.h"
 #include "core/plan.h"
 #include "core/stack.h"
@@ -48,7 +49,13 @@ void check_json(Verdict& verdict, const std::string& text) {
   }
   const Json& json = parsed.value();
   const auto has = [&](const char* key) { return json.is_object() && json.find(key) != nullptr; };
-  if (has("layout")) {
+  if (has("job")) {
+    verdict.kind = "job";
+    judge(verdict, parse_job(text, verdict.path), [](const Job& job) {
+      return fmt::format("{} on {} with {}: {}", job.model.name, job.cluster.name, job.stack.name,
+                         words_of(job));
+    });
+  } else if (has("layout")) {
     verdict.kind = "plan";
     judge(verdict, parse_plan(text, verdict.path), [](const Plan& plan) {
       return fmt::format("{} on {}, {}", plan.model.name, plan.cluster.name, plan.workload.name);
@@ -82,11 +89,11 @@ void check_json(Verdict& verdict, const std::string& text) {
       return fmt::format("{}: {} parameters", model.name, parameter_count(model));
     });
   } else {
-    verdict.error =
-        Error::of(ErrorCode::kInvalid, verdict.path, "is no kind of file known here",
-                  "models have model_type, clusters tiers, workloads "
-                  "sequence_tokens, stacks family, plans layout, parameters values; traces "
-                  "are SQLite");
+    verdict.error = Error::of(
+        ErrorCode::kInvalid, verdict.path, "is no kind of file known here",
+        "models have model_type, clusters tiers, workloads "
+        "sequence_tokens, stacks family, plans layout, jobs job, parameters values; traces "
+        "are SQLite");
   }
 }
 
@@ -163,11 +170,11 @@ Result<int> run(const Arguments& arguments, Output& out) {
 const Command& check_command() {
   static const Command command = {
       "check",
-      "is a model, cluster, workload, plan, trace or set of parameters sound?",
+      "is a model, cluster, workload, plan, job, trace or set of parameters sound?",
       "Finds out what each file is and reports every problem in it. Exit code 3 where one is bad.",
       "orrery check plan.json run.db",
-      {{"FILE", "a config.json, cluster, workload, stack, set of parameters, plan or trace", true,
-        true}},
+      {{"FILE", "a config.json, cluster, workload, stack, set of parameters, plan, job or trace",
+        true, true}},
       {},
       run};
   return command;

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/handover.h"
+#include "cli/plan_jobs.h"
 #include "cli/plan_questions.h"
 #include "cli/plan_report.h"
 #include "cli/plan_request.h"
@@ -31,6 +32,29 @@ Result<planner::Outcome> search(planner::Request request, const planner::Decisio
   Progress progress("plans searched", out.terminal_err());
   request.progress = [&](std::int64_t done, std::int64_t all) { progress.update(done, all); };
   return planner::decide(request, rule);
+}
+
+// What --for says, and whether the other options belong to it.
+Result<bool> for_simulation(const Arguments& arguments) {
+  const std::string what = arguments.text("for");
+  if (what != "train" && what != "simulate") {
+    return Error::of(ErrorCode::kUsage, "--for", "'" + what + "' is no purpose of a plan",
+                     "train or simulate");
+  }
+  if (what == "simulate") {
+    for (const char* option : kPlanOptions) {
+      if (!arguments.has(option)) continue;
+      return Error::of(ErrorCode::kUsage, std::string("--") + option,
+                       "is asked of plans that the engine runs", "leave out --for simulate");
+    }
+    return true;
+  }
+  for (const char* option : kJobOptions) {
+    if (!arguments.has(option)) continue;
+    return Error::of(ErrorCode::kUsage, std::string("--") + option,
+                     "says something about jobs that are simulated", "add --for simulate");
+  }
+  return false;
 }
 
 // Where no layout is legal, the nearest plan stands beside the rules.
@@ -105,6 +129,8 @@ Result<int> run_one(const Arguments& arguments, Output& out) {
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
+  TRY(const bool simulates, for_simulation(arguments));
+  if (simulates) return plan_jobs(arguments, out);
   // One question a call: what they print is not the same.
   std::vector<std::string> asked;
   for (const char* name : {"versus", "size-for", "max-seq", "sweep"}) {
@@ -138,18 +164,26 @@ const Command& plan_command() {
       "plan",
       "search for the fastest plan that fits, and say why it won",
       "Searches layouts, chunk sizes and memory policies for the fastest step that fits, and\n"
-      "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.",
+      "prints the best plan, the runners-up and why they lost. Exit code 4 where nothing fits.\n"
+      "With --for simulate: jobs over all axes, also of models that the engine does not execute.",
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
       "orrery plan --model qwen3-30b-a3b --cluster h800x64 --versus ep=8,micro_batch=1\n"
       "orrery plan --model qwen3-30b-a3b --cluster h100x8 --size-for '10 days' --tokens 1T\n"
       "orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.global_batch_tokens=1M,2M\n"
-      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json",
+      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json\n"
+      "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C",
         "TEMPLATExDEVICES (orrery list clusters) or a file; several: side by side", "", true, true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
+       {"--for", "PURPOSE", "train (what the engine runs) or simulate (all axes)", "train"},
+       {"--stack", "S", "the framework (orrery list stacks), with --for simulate",
+        "megatron-bridge-2026"},
+       {"--parameters", "P", "fitted values of it; default: published, if there is such a set", ""},
+       {"--fits", "P", "least probability to fit, with --for simulate", "0.99"},
+       {"--threads", "N", "0: one a core, with --for simulate", "0"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
        {"--versus", "LAYOUT", "NAME=VALUE,... or a plan.json: set it beside the best", ""},
        {"--size-for", "TIME", "the fewest devices of the template that train --tokens in it", ""},
@@ -165,7 +199,7 @@ const Command& plan_command() {
        {"--risk", "R", "rank plans by their 'expected' step or by its 'p90'", "expected"},
        {"--ties", "T", "of plans that cannot be told apart, the 'simplest' or 'fastest'",
         "simplest"},
-       {"--fit-probability", "P", "at least, over draws of the experts' loads", "0.99"},
+       {"--fit-probability", "P", "of a plan, at least: over draws of the experts' loads", "0.99"},
        {"--import", "FILE", "pins from another engine's file (export --format)", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},

@@ -6,9 +6,12 @@
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/inputs.h"
+#include "cli/job_report.h"
+#include "cli/plan_jobs.h"
 #include "cli/plan_report.h"
 #include "cli/simulation.h"
 #include "cli/table.h"
+#include "core/job_json.h"
 #include "core/quantity.h"
 
 namespace orrery::cli {
@@ -89,7 +92,35 @@ void print(const Simulated& simulated, const std::string& bound_to, Output& out)
                simulated.result.at_peak, out);
 }
 
+// A file with a job over all axes, not a plan of the engine.
+bool is_job(const std::string& path) {
+  const Result<bool> trace = is_trace(path);
+  if (!trace.ok() || trace.value()) return false;
+  const Result<Json> json = Json::load(path);
+  return json.ok() && json.value().is_object() && json.value().find("job") != nullptr;
+}
+
+Result<int> simulate_job(const Arguments& arguments, Output& out) {
+  const std::string path = arguments.text("PLAN");
+  for (const char* option : {"out", "bind", "step"}) {
+    if (!arguments.has(option)) continue;
+    return Error::of(ErrorCode::kUsage, std::string("--") + option,
+                     "is for plans of the engine; " + path + " is a job over all axes", "");
+  }
+  TRY(const Job job, load_job(path));
+  TRY(const simulator::ParameterSet parameters,
+      parameters_or_default(arguments.text("parameters")));
+  const simulator::JobPrediction predicted = simulator::predict_with(parameters, job);
+  out.heading(job.model.name + " on " + job.cluster.name + ", with " + job.stack.name);
+  print_job(job, predicted, out);
+  out.document(
+      versioned().set("job", axes_json(job)).set("predicted", prediction_json(job, predicted)));
+  if (!predicted.fits) out.warn("this job does not fit the memory of a device");
+  return 0;
+}
+
 Result<int> run(const Arguments& arguments, Output& out) {
+  if (is_job(arguments.text("PLAN"))) return simulate_job(arguments, out);
   TRY(Plan plan, open_plan(arguments.text("PLAN")));
   const bool writes = arguments.has("out");
   if (writes) {
@@ -135,9 +166,10 @@ const Command& simulate_command() {
       "a run recorded, instead of drawn ones.",
       "orrery simulate plan.json -o sim.db\n"
       "orrery simulate plan.json --bind run.db",
-      {{"PLAN", "a plan.json"}},
+      {{"PLAN", "a plan.json, or a job of orrery plan --for simulate"}},
       {{"-o,--out", "FILE", "write the simulated step as a trace", ""},
        {"--bind", "TRACE", "take the loads from a run of the same plan", ""},
+       {"--parameters", "P", "of a job: fitted values; default: published, if there is one", ""},
        {"--step", "K", "which step of it (default: the last complete one)", ""}},
       run};
   return command;

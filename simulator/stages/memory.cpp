@@ -178,19 +178,12 @@ double cells_bytes(const Job& job, const Chunk* chunks, std::int32_t stage) {
 }
 
 Stage stage_memory(const Job& job, const Chunk* chunks, std::int32_t stage) {
-  const Layout& l = job.layout;
-  const auto shards = static_cast<double>(l.fsdp_d);
-  const double expert_shards = std::max(
-      1.0, static_cast<double>(l.tp * l.cp * l.sp * l.dp) / static_cast<double>(l.ep * l.etp));
   double states = 0, scratch = 0;
   for (std::int64_t c = 0; c < job.virtual_stages; ++c) {
     const Chunk& chunk = chunks[c];
-    const double unit = largest_unit(chunk);
-    states += state_bytes(job, chunk.dense, shards, unit) +
-              state_bytes(job, chunk.expert, expert_shards, unit) +
-              whole_bytes(job, chunk.dense + chunk.expert);
-    scratch +=
-        scratch_bytes(job, chunk.dense, shards) + scratch_bytes(job, chunk.expert, expert_shards);
+    const ChunkStates own = chunk_states(job, chunk.dense, chunk.expert, largest_unit(chunk));
+    states += own.states;
+    scratch += own.scratch;
   }
   const double cells = cells_bytes(job, chunks, stage);
   // States come once and stay; what the update needs has other sizes than what the cells leave.
@@ -198,6 +191,21 @@ Stage stage_memory(const Job& job, const Chunk* chunks, std::int32_t stage) {
 }
 
 }  // namespace
+
+ChunkStates chunk_states(const Job& job, double dense, double expert, double unit) {
+  const Layout& l = job.layout;
+  const auto shards = static_cast<double>(l.fsdp_d);
+  const double expert_shards = std::max(
+      1.0, static_cast<double>(l.tp * l.cp * l.sp * l.dp) / static_cast<double>(l.ep * l.etp));
+  return {state_bytes(job, dense, shards, unit) + state_bytes(job, expert, expert_shards, unit) +
+              whole_bytes(job, dense + expert),
+          scratch_bytes(job, dense, shards) + scratch_bytes(job, expert, expert_shards)};
+}
+
+double probability_fits(double needed, double usable) {
+  const double deviations = std::log(usable / needed) / kSpread;
+  return 0.5 * std::erfc(-deviations / std::sqrt(2.0));
+}
 
 void predict_memory(const Job& job, const std::vector<Chunk>& chunks, JobPrediction& out) {
   const Stack& stack = job.stack;
@@ -215,8 +223,7 @@ void predict_memory(const Job& job, const std::vector<Chunk>& chunks, JobPredict
   const double needed = alive + stack.reserve_bytes;
   out.peak_bytes = std::max(needed, std::min(taken, out.usable_bytes));
   out.fits = needed <= out.usable_bytes;
-  const double deviations = std::log(out.usable_bytes / needed) / kSpread;
-  out.probability_fits = 0.5 * std::erfc(-deviations / std::sqrt(2.0));
+  out.probability_fits = probability_fits(needed, out.usable_bytes);
 }
 
 }  // namespace orrery::simulator

@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "simulator/stages/memory.h"
+#include "simulator/stages/once.h"
 #include "simulator/stages/pipeline.h"
 #include "simulator/stages/stage.h"
 
@@ -15,64 +16,15 @@ namespace orrery::simulator {
 namespace {
 
 using outline::Axis;
-using outline::CollectiveKind;
 
 constexpr std::size_t index_of(Axis axis) {
   return static_cast<std::size_t>(axis);
 }
 
-// What a rank of a stage does once a step.
-struct OncePerStep {
-  double reduce = 0;  // gradients over the ranks that hold other sequences
-  double gather = 0;  // updated parameters back
-  double update = 0;
-};
-
-Span part_of(Span span, double ranks) {
-  span.ranks = std::min(span.ranks, ranks);
-  span.in_node = std::min(span.in_node, span.ranks);
-  return span;
-}
-
-OncePerStep once(const Job& job, const Price& price, double dense, double expert) {
-  OncePerStep out;
-  const Span data = price.span(Axis::kData), expert_data = price.span(Axis::kExpertData);
-  const auto shards = static_cast<double>(job.layout.fsdp_d);
-  const auto replicas = static_cast<double>(job.layout.replicate_d);
-  const double gradient = job.stack.fp32_gradients ? 4 : 2;
-  const Span shard = part_of(data, shards);
-  // Replicas of the same shard: at the distance of a whole shard group.
-  const Span replica{replicas, std::max(1.0, data.in_node / shard.in_node)};
-  const auto over = [&](CollectiveKind kind, double bytes) {
-    return price.collective(kind, shard, dense * bytes) +
-           price.collective(kind, expert_data, expert * bytes);
-  };
-  double share = 1;  // of the states that a rank updates
-  if (job.sharding == Sharding::kNone) {
-    out.reduce = price.collective(CollectiveKind::kAllReduce, data, dense * gradient) +
-                 price.collective(CollectiveKind::kAllReduce, expert_data, expert * gradient);
-  } else {
-    if (job.sharding != Sharding::kParameters) {
-      out.reduce = over(CollectiveKind::kReduceScatter, gradient);
-      out.gather = over(CollectiveKind::kAllGather, 2);
-    } else if (gathers_once(job)) {
-      out.gather = over(CollectiveKind::kAllGather, 2);
-    }
-    out.reduce += price.collective(CollectiveKind::kAllReduce, replica, dense * gradient / shards);
-    share = 1 / shards;
-  }
-  const double states = dense * share + expert / std::max(1.0, expert_data.ranks);
-  // Gradient twice (norm and update), master weights and both moments read and written, weights.
-  out.update = price.pass(states * (2 * 4 + 2 * 12 + 2));
-  if (job.trains_adapters) out = {};
-  return out;
-}
-
 // One stage: its chunks, and what it does once a step.
 struct Stage {
-  Spent spent;                                // of one micro-batch through all its chunks
-  double reduce = 0, gather = 0, update = 0;  // not hidden
-  double once() const { return reduce + gather + update; }
+  Spent spent;       // of one micro-batch through all its chunks
+  OncePerStep once;  // not hidden
 };
 
 Stage stage_of(const Job& job, const Price& price, const std::vector<Chunk>& chunks,
@@ -88,17 +40,8 @@ Stage stage_of(const Job& job, const Price& price, const std::vector<Chunk>& chu
     out.spent += chunk.forward;
     out.spent += chunk.backward;
   }
-  const OncePerStep o = once(job, price, dense, expert);
-  const double share = job.stack.exposed_share;
-  // Beside the last backward, and the first forward, of all chunks.
-  constexpr double kBeside = 0.9;
-  const auto exposed = [&](bool beside, double seconds, double behind) {
-    if (!beside) return seconds;
-    return share * seconds + std::max(0.0, (1 - share) * seconds - kBeside * behind);
-  };
-  out.reduce = exposed(job.stack.overlaps_gradients, o.reduce, backward);
-  out.gather = exposed(job.stack.overlaps_parameters, o.gather, forward);
-  out.update = o.update;
+  const OncePerStep all = once_per_step(job, price, dense, expert);
+  out.once = not_hidden(job, all, forward, backward);
   return out;
 }
 
@@ -125,11 +68,7 @@ CellTimes cell_times(const Job& job, const Price& price, const std::vector<Chunk
     times.forward_hides.push_back(hides * c.forward.exposed[index_of(Axis::kExpert)]);
     times.backward_hides.push_back(hides * c.backward.exposed[index_of(Axis::kExpert)]);
   }
-  const double rows = outline::rows_of(job) * static_cast<double>(job.model.hidden);
-  const double width = job.precision == Precision::kFp32 ? 4 : 2;
-  // Tensor ranks hold the same rows: each sends a part, or has only a part.
-  const double bytes = rows * width / static_cast<double>(job.layout.tp);
-  times.send = job.layout.pp > 1 ? price.send(bytes) : 0;
+  times.send = send_seconds(job, price);
   times.beside = job.stack.overlaps_stages;
   return times;
 }
@@ -144,13 +83,27 @@ StepParts parts_of(const Stage& stage, double bubble, double micro_batches) {
   p.tensor = exposed(Axis::kTensor);
   p.context = exposed(Axis::kContext) + exposed(Axis::kSequence);
   p.expert = exposed(Axis::kExpert) + exposed(Axis::kExpertTensor);
-  p.data = exposed(Axis::kData) + exposed(Axis::kExpertData) + stage.reduce + stage.gather;
-  p.optimizer = stage.update;
+  p.data =
+      exposed(Axis::kData) + exposed(Axis::kExpertData) + stage.once.reduce + stage.once.gather;
+  p.optimizer = stage.once.update;
   p.bubble = bubble;
   return p;
 }
 
 }  // namespace
+
+double send_seconds(const Job& job, const Price& price) {
+  if (job.layout.pp == 1) return 0;
+  const double rows = outline::rows_of(job) * static_cast<double>(job.model.hidden);
+  const double width = job.precision == Precision::kFp32 ? 4 : 2;
+  // Tensor ranks hold the same rows: each sends a part, or has only a part.
+  return price.send(rows * width / static_cast<double>(job.layout.tp));
+}
+
+double straggle_of(const Job& job) {
+  const double ranks = static_cast<double>(job.layout.dp * job.layout.cp * job.layout.pp);
+  return job.stack.straggle * std::log2(std::max(1.0, ranks));
+}
 
 JobPrediction predict(const Job& job) {
   const Price price(job);
@@ -166,15 +119,14 @@ JobPrediction predict(const Job& job) {
   for (std::int32_t s = 0; s < stages; ++s) {
     const auto r = static_cast<std::size_t>(s);
     const Stage stage = stage_of(job, price, chunks, s);
-    const double end = replay.end[r] + stage.once();
+    const double end = replay.end[r] + stage.once.total();
     if (end <= slowest) continue;
     slowest = end;
     out.parts = parts_of(stage, replay.end[r] - replay.busy[r], micro_batches);
     out.parts.expert -= replay.hidden[r];
   }
   out.parts.fixed = job.stack.step_s;
-  const double ranks = static_cast<double>(job.layout.dp * job.layout.cp * job.layout.pp);
-  out.parts.straggle = slowest * job.stack.straggle * std::log2(std::max(1.0, ranks));
+  out.parts.straggle = slowest * straggle_of(job);
   const double step = slowest + out.parts.fixed + out.parts.straggle;
   CHECK(std::isfinite(step) && step > 0, "a step of no length");
   out.step = Seconds(step);

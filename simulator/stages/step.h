@@ -37,4 +37,10 @@ struct JobPrediction {
 // and that may rest on any parameter; predict_with(parameter_set.h) has a narrower one.
 JobPrediction predict(const Job& job);
 
+// Seconds of one message between stages; 0 where there is one stage.
+class Price;
+double send_seconds(const Job& job, const Price& price);
+// What stragglers add, as a share of the slowest stage's time.
+double straggle_of(const Job& job);
+
 }  // namespace orrery::simulator

@@ -1,0 +1,141 @@
+// The job behind a request, and reading of its pins. See request.h.
+#include "planner/jobs/request.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/quantity.h"
+#include "planner/jobs/choices.h"
+
+namespace orrery::planner::jobs {
+namespace {
+
+using Names = std::vector<std::string>;
+
+const Names& numeric() {
+  static const Names kNames = {"tp",
+                               "cp",
+                               "pp",
+                               "dp",
+                               "ep",
+                               "etp",
+                               "micro_batch",
+                               "fsdp_d",
+                               "replicate_d",
+                               "full_layers",
+                               "virtual_stages"};
+  return kNames;
+}
+
+template <class Enum>
+Names names_of(std::initializer_list<Enum> values) {
+  Names names;
+  for (const Enum value : values) names.emplace_back(name_of(value));
+  return names;
+}
+
+const std::map<std::string, Names>& words() {
+  static const std::map<std::string, Names> kWords = {
+      {"sequence_parallel", {"true", "false"}},
+      {"keeps_gathered", {"true", "false"}},
+      {"exchange",
+       names_of({ContextExchange::kRing, ContextExchange::kAllToAll, ContextExchange::kAllGather})},
+      {"dispatcher",
+       names_of({Dispatcher::kAllToAll, Dispatcher::kDeduplicated, Dispatcher::kAllGather})},
+      {"sharding", names_of({Sharding::kNone, Sharding::kOptimizer, Sharding::kGradients,
+                             Sharding::kParameters})},
+      {"schedule", names_of({PipelineSchedule::kGpipe, PipelineSchedule::kOneForwardOneBackward,
+                             PipelineSchedule::kInterleaved, PipelineSchedule::kZeroBubble,
+                             PipelineSchedule::kOverlapped})},
+      {"precision", names_of({Precision::kFp32, Precision::kBf16, Precision::kFp8})},
+      {"recompute", recompute_names()}};
+  return kWords;
+}
+
+std::string joined(const Names& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::optional<std::int64_t> positive(const std::string& text) {
+  std::int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, failed] = std::from_chars(text.data(), end, value);
+  constexpr std::int64_t kMost = 1 << 24;
+  if (failed != std::errc() || rest != end || value < 1 || value > kMost) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+Job base_job(const Request& request) {
+  Job job;
+  job.model = request.model;
+  job.cluster = request.cluster;
+  job.stack = request.stack;
+  const Workload& w = request.workload;
+  job.sequence_tokens = w.sequence_tokens;
+  job.global_sequences = w.global_sequences;
+  job.expert_load_cv = w.expert_load_cv;
+  const std::vector<std::int64_t> documents = w.typical_documents(0);
+  if (documents.size() > 1) job.documents = documents;
+  for (const auto& [name, value] : request.pins) {
+    if (name != "precision") continue;
+    for (const Precision p : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {
+      if (value == name_of(p)) job.precision = p;
+    }
+  }
+  simulator::apply(request.parameters.values, job);
+  return job;
+}
+
+Result<Pins> Pins::parse(const std::vector<std::pair<std::string, std::string>>& given) {
+  Pins pins;
+  std::vector<Problem> problems;
+  for (const auto& [name, text] : given) {
+    const std::string where = "--pin " + name;
+    const auto word = words().find(name);
+    if (pins.numbers_.count(name) + pins.words_.count(name) > 0) {
+      problems.push_back({where, "is given twice", "keep one"});
+    } else if (word != words().end()) {
+      const Names& values = word->second;
+      if (std::find(values.begin(), values.end(), text) == values.end()) {
+        problems.push_back(
+            {where, "'" + text + "' is not a value of it", "one of " + joined(values)});
+      }
+      pins.words_[name] = text;
+    } else if (std::find(numeric().begin(), numeric().end(), name) == numeric().end()) {
+      const std::string close = nearest(name, pinnable());
+      problems.push_back(
+          {where, "is no axis of a job",
+           close.empty() ? "known: " + joined(pinnable()) : "did you mean '" + close + "'?"});
+    } else if (const auto value = positive(text)) {
+      pins.numbers_[name] = *value;
+    } else {
+      problems.push_back(
+          {where, "'" + text + "' is not a whole number of at least 1", "--pin tp=4"});
+    }
+  }
+  if (!problems.empty()) return Error{ErrorCode::kUsage, std::move(problems)};
+  return pins;
+}
+
+std::optional<std::int64_t> Pins::number(const std::string& name) const {
+  const auto found = numbers_.find(name);
+  return found == numbers_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<std::string> Pins::word(const std::string& name) const {
+  const auto found = words_.find(name);
+  return found == words_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<std::string> pinnable() {
+  Names names = numeric();
+  for (const auto& [name, values] : words()) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace orrery::planner::jobs

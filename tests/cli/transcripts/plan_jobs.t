@@ -1,0 +1,102 @@
+# Jobs over all axes: the best one, the best of other families, the proof.
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16
+>
+> llama-3-8b on h100x16, pretrain-4k, with megatron-bridge-2026
+>   layout  ...
+> ...
+>   step    ...  (... to ...)
+>   speed   ... tokens/s, ... MFU
+>   memory  ... of 79.6 GiB a device; fits with a probability of ...
+>
+> where the step of the slowest stage goes
+>   part ...
+> ...
+> the best of each other family, and what it loses by
+> ...
+> what the rules removed
+>   layouts  rule
+> ...
+> search
+>   ... legal jobs of ... layouts, ... bounded, ... predicted, in ...
+>   closed: no other job takes less than ...; the best takes ...
+! wrote plan.json
+! next: orrery simulate plan.json  # the same job again
+
+# The file is a job, which check and simulate read; train does not.
+$ orrery check plan.json
+> file       kind
+> plan.json  job   ok  llama-3-8b on h100x16 with megatron-bridge-2026: ...
+> ...
+
+$ orrery simulate plan.json
+>
+> llama-3-8b on h100x16, with megatron-bridge-2026
+>   layout  ...
+> ...
+
+# The same prediction.
+$ orrery simulate plan.json --json | grep '"step_s"' | tr -d ' ,' > again; grep -m 1 '"step_s"' plan.json | tr -d ' ,' > first; cmp first again; rm first again
+
+$ sed 's/"pp": [0-9]*/"pp": 3/' plan.json > off.json; orrery check off.json
+> file      kind
+> off.json  job   bad  ...
+! error: off.json:/job: rule world: ...
+! ...
+? 3
+
+$ orrery simulate plan.json -o sim.db
+! error: --out: is for plans of the engine; plan.json is a job over all axes
+? 2
+
+# A pin holds.
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tp=4 --pin sharding=gradients --json | grep -m 2 -E '"(tp|sharding)"'
+>       "tp": 4,
+>     "sharding": "gradients",
+
+# Two threads or one: the same.
+$ for t in 1 2; do orrery plan --for simulate --model llama-3-8b --cluster h100x16 --threads $t --json | grep -v '"seconds"' > $t.json; done; cmp 1.json 2.json
+
+# What cannot be.
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tpp=4 --pin tp=x --pin sharding=zero3 --pin ep
+! error: --pin: 'ep' is not NAME=VALUE
+!   hint: for example --pin ep=8
+! error: --pin tpp: is no axis of a job
+!   hint: did you mean ...
+! error: --pin tp: 'x' is not a whole number of at least 1
+!   hint: --pin tp=4
+! error: --pin sharding: 'zero3' is not a value of it
+!   hint: one of none, optimizer, gradients, parameters
+? 2
+
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tp=3 --stack megatron-core-2025
+! error: --pin: no job is legal; layouts that each rule removed: world ...
+!   hint: leave a pin out
+? 4
+
+$ orrery plan --for simulate --model llama-3-8c --cluster h100x16 --stack megatron --fit-probability 2
+! error: --fit-probability: '2' is no probability
+!   hint: a number between 0 and 1: --fit-probability 0.99
+? 2
+
+$ orrery plan --for guess --model llama-3-8b --cluster h100x16
+! error: --for: 'guess' is no purpose of a plan
+!   hint: train or simulate
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h100x8 --stack fsdp1
+! error: --stack: says something about jobs that are simulated
+!   hint: add --for simulate
+? 2
+
+# Nothing fits: the nearest job, and what would.
+$ orrery plan --for simulate --model llama-3-70b --cluster h100x8 -o none.json; echo "exit $?"; ls none.json 2>/dev/null || true
+>
+> llama-3-70b on h100x8, pretrain-4k, with megatron-bridge-2026
+>
+> nothing fits; the job that needs least memory
+> ...
+> what fits with 32 devices
+> ...
+> exit 4
+! error: orrery plan: no job of llama-3-70b on h100x8 fits
+!   hint: it fits with 32 devices

@@ -1,0 +1,49 @@
+// Jobs as files: read back to what was written, every problem named.
+#include "core/job_json.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/support/random_jobs.h"
+
+namespace orrery {
+namespace {
+
+TEST(JobJson, ReadsBackToTheSame) {
+  const std::vector<Model> models = published_models();
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    Job job = random_job(models, seed);
+    job.stack.name = "own";
+    const std::string text = to_json(job).dump();
+    const Result<Job> read = parse_job(text, "job.json");
+    ASSERT_TRUE(read.ok()) << "seed " << seed << ": " << read.error().text();
+    EXPECT_EQ(to_json(read.value()).dump(), text) << "seed " << seed;
+    EXPECT_EQ(words_of(read.value()), words_of(job));
+  }
+}
+
+TEST(JobJson, NamesEveryProblem) {
+  const Job job = random_job(published_models(), 3);
+  Json json = to_json(job);
+  Json axes = axes_json(job);
+  axes.set("schedule", "2f2b").set("depth", 4);
+  json.set("job", axes);
+  const Result<Job> read = parse_job(json.dump(), "job.json");
+  ASSERT_FALSE(read.ok());
+  const std::string text = read.error().text();
+  EXPECT_NE(text.find("2f2b"), std::string::npos) << text;
+  EXPECT_NE(text.find("depth"), std::string::npos) << text;
+  EXPECT_NE(text.find("job.json:/job"), std::string::npos) << text;
+}
+
+TEST(JobJson, RulesHold) {
+  Job job = random_job(published_models(), 5);
+  job.layout.dp *= 7;
+  const Result<Job> read = parse_job(to_json(job).dump(), "job.json");
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.error().text().find("world"), std::string::npos) << read.error().text();
+}
+
+}  // namespace
+}  // namespace orrery
