@@ -13,6 +13,12 @@ Result<Plan> open_plan(const std::string& path) {
     return Error::of(ErrorCode::kInvalid, path, "is a trace, and this command wants a plan",
                      "`" + shell_line({"orrery", "analyze", path}) + "` reads it");
   }
+  const Result<Json> json = Json::load(path);
+  if (json.ok() && json.value().is_object() && json.value().find("job") != nullptr) {
+    return Error::of(ErrorCode::kInvalid, path,
+                     "is a job over all axes, and this command wants a plan of the engine",
+                     "`" + shell_line({"orrery", "simulate", path}) + "` reads it");
+  }
   return load_plan(path);
 }
 

@@ -182,7 +182,6 @@ const Command& plan_command() {
        {"--stack", "S", "the framework (orrery list stacks), with --for simulate",
         "megatron-bridge-2026"},
        {"--parameters", "P", "fitted values of it; default: published, if there is such a set", ""},
-       {"--fits", "P", "least probability to fit, with --for simulate", "0.99"},
        {"--threads", "N", "0: one a core, with --for simulate", "0"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
        {"--versus", "LAYOUT", "NAME=VALUE,... or a plan.json: set it beside the best", ""},

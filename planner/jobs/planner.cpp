@@ -160,15 +160,29 @@ void find_change(const Request& request, JobPlan& plan) {
   }
 }
 
+// A number of devices that has legal jobs, where this one has none: a power of two below it.
+std::string legal_devices(const Request& request) {
+  for (std::int64_t devices = std::int64_t{1} << 40; devices > 0; devices /= 2) {
+    if (devices >= request.cluster.devices) continue;
+    Request changed = request;
+    changed.cluster.devices = devices;
+    const Job base = base_job(changed);
+    if (make_space(base, choices_of(base, Pins())).legal == 0) continue;
+    return "for example " + std::to_string(devices) + " devices";
+  }
+  return "another number of devices or sequences";
+}
+
 Error nothing_legal(const Request& request, const Space& space) {
   std::string rules;
   for (const auto& [rule, count] : space.removed) {
+    if (count == 0) continue;
     rules += (rules.empty() ? "" : ", ") + rule + " " + std::to_string(count);
   }
-  return Error::of(
-      ErrorCode::kInfeasible, request.pins.empty() ? "orrery plan" : "--pin",
-      "no job is legal; layouts that each rule removed: " + rules,
-      request.pins.empty() ? "another number of devices or sequences" : "leave a pin out");
+  const bool pinned = !request.pins.empty();
+  return Error::of(ErrorCode::kInfeasible, pinned ? "--pin" : "orrery plan",
+                   "no job is legal; layouts that each rule removed: " + rules,
+                   pinned ? "leave a pin out" : legal_devices(request));
 }
 
 }  // namespace

@@ -87,7 +87,9 @@ class Enumeration {
     for (const std::int64_t ep : c_.ep) {
       for (const std::int64_t etp : c_.etp) {
         if (const char* rule = broken_experts(dp * cp * tp, ep, etp)) {
-          out_.removed[rule] += static_cast<std::int64_t>(legal_chunks.size());
+          if (!legal_chunks.empty()) {
+            out_.removed[rule] += static_cast<std::int64_t>(legal_chunks.size());
+          }
         } else {
           Block block;
           block.tp = narrow(tp);

@@ -22,7 +22,7 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x16
 ! wrote plan.json
 ! next: orrery simulate plan.json  # the same job again
 
-# The file is a job, which check and simulate read; train does not.
+# The file is a job, which check and simulate read; others say so.
 $ orrery check plan.json
 > file       kind
 > plan.json  job   ok  llama-3-8b on h100x16 with megatron-bridge-2026: ...
@@ -48,6 +48,11 @@ $ orrery simulate plan.json -o sim.db
 ! error: --out: is for plans of the engine; plan.json is a job over all axes
 ? 2
 
+$ orrery explain plan.json
+! error: plan.json: is a job over all axes, and this command wants a plan of the engine
+!   hint: `orrery simulate plan.json` reads it
+? 3
+
 # A pin holds.
 $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tp=4 --pin sharding=gradients --json | grep -m 2 -E '"(tp|sharding)"'
 >       "tp": 4,
@@ -71,6 +76,11 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tpp=4 --
 $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tp=3 --stack megatron-core-2025
 ! error: --pin: no job is legal; layouts that each rule removed: world ...
 !   hint: leave a pin out
+? 4
+
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x8008
+! error: orrery plan: no job is legal; layouts that each rule removed: batch ...
+!   hint: for example 4096 devices
 ? 4
 
 $ orrery plan --for simulate --model llama-3-8c --cluster h100x16 --stack megatron --fit-probability 2
@@ -100,3 +110,13 @@ $ orrery plan --for simulate --model llama-3-70b --cluster h100x8 -o none.json; 
 > exit 4
 ! error: orrery plan: no job of llama-3-70b on h100x8 fits
 !   hint: it fits with 32 devices
+
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --budget 2s
+! error: --budget: is asked of plans that the engine runs
+!   hint: leave out --for simulate
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h100x16 --stack generic
+! error: --stack: says something about jobs that are simulated
+!   hint: add --for simulate
+? 2
