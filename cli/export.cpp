@@ -1,12 +1,14 @@
-// orrery export: a trace as a file of another tool.
+// orrery export: a trace as a file of another tool, a plan as another engine's configuration.
 #include <algorithm>
 
 #include "cli/commands.h"
 #include "cli/export_html.h"
 #include "cli/files.h"
 #include "cli/formats.h"
+#include "cli/handover.h"
 #include "cli/inputs.h"
 #include "core/quantity.h"
+#include "handover/handover.h"
 #include "ui-export/chrome.h"
 #include "ui-export/perfetto.h"
 
@@ -51,13 +53,17 @@ Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const ExportFormat* format, format_named(arguments.text("format")));
   const std::string path = arguments.text("out");
   TRY_OK(check_output(path, {arguments.text("TRACE"), arguments.text("against")}));
-  if (format->report) {
+  Json document = versioned().set("format", format->name).set("file", path);
+  if (format->hand_over) {
+    TRY(Json unsaid, format->hand_over(arguments, out));
+    document.set("not_said", std::move(unsaid));
+  } else if (format->report) {
     TRY_OK(format->report(arguments, out));
   } else {
     TRY_OK(write_trace(*format, arguments));
   }
-  out.line("wrote " + path + ": open it in " + std::string(format->viewer));
-  out.document(versioned().set("format", format->name).set("file", path));
+  out.line("wrote " + path + ": " + std::string(format->use));
+  out.document(document);
   say_next(arguments.text("TRACE"), out);
   return 0;
 }
@@ -65,27 +71,36 @@ Result<int> run(const Arguments& arguments, Output& out) {
 }  // namespace
 
 const std::vector<ExportFormat>& export_formats() {
-  static const std::vector<ExportFormat> rows = {
-      {"chrome", "Chrome trace events (JSON): one process a rank, one thread a lane",
-       "https://ui.perfetto.dev or chrome://tracing", export_chrome},
-      {"perfetto", "Perfetto's own format: also the live memory and collectives across ranks",
-       "https://ui.perfetto.dev", export_perfetto},
-      {"html", "one page to read: predicted and measured side by side; also of a plan",
-       "any browser", nullptr, export_html}};
+  static const std::vector<ExportFormat> rows = [] {
+    std::vector<ExportFormat> all = {
+        {"chrome", "Chrome trace events (JSON): one process a rank, one thread a lane",
+         "open it in https://ui.perfetto.dev or chrome://tracing", export_chrome},
+        {"perfetto", "Perfetto's own format: also the live memory and collectives across ranks",
+         "open it in https://ui.perfetto.dev", export_perfetto},
+        {"html", "one page to read: predicted and measured side by side; also of a plan",
+         "open it in any browser", nullptr, export_html}};
+    for (const handover::Format& format : handover::formats()) {
+      all.push_back({format.name, format.about, format.use, nullptr, nullptr, export_handover});
+    }
+    return all;
+  }();
   return rows;
 }
 
 const Command& export_command() {
-  static const Command command = {"export",
-                                  "a trace as a file that a viewer opens",
-                                  "Writes a trace in another format.",
-                                  "orrery export run.db --format chrome -o run.json\n"
-                                  "orrery export run.db --format html -o report.html",
-                                  {{"TRACE", "a trace; for html also a plan"}},
-                                  {{"--format", "NAME", "orrery list formats", "chrome"},
-                                   {"-o,--out", "FILE", "where it goes", "", true},
-                                   {"--against", "SIM", "html: another prediction of the run", ""}},
-                                  run};
+  static const Command command = {
+      "export",
+      "a trace for a viewer, a plan for another engine",
+      "Writes a trace in another format, or a plan as the launch flags or\n"
+      "the config of Megatron-LM, torchtitan, XTuner or DeepSpeed.",
+      "orrery export run.db --format chrome -o run.json\n"
+      "orrery export run.db --format html -o report.html\n"
+      "orrery export plan.json --format megatron -o run.sh",
+      {{"TRACE", "a trace; for html also a plan; for engines a plan"}},
+      {{"--format", "NAME", "orrery list formats", "chrome"},
+       {"-o,--out", "FILE", "where it goes", "", true},
+       {"--against", "SIM", "html: another prediction of the run", ""}},
+      run};
   return command;
 }
 

@@ -1,81 +1,21 @@
-// orrery plan: search, print the best plan and why, write plan.json.
+// orrery plan: search, print the best plan and why, write plan.json; the questions go elsewhere.
 #include <algorithm>
-#include <filesystem>
 
 #include "cli/commands.h"
 #include "cli/files.h"
+#include "cli/handover.h"
 #include "cli/plan_jobs.h"
+#include "cli/plan_questions.h"
 #include "cli/plan_report.h"
+#include "cli/plan_request.h"
+#include "cli/plan_versus.h"
 #include "cli/progress.h"
 #include "core/quantity.h"
+#include "planner/explain.h"
 #include "planner/planner.h"
 
 namespace orrery::cli {
 namespace {
-
-// One of the three nouns, or its problems among the others'.
-template <class T>
-void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& code) {
-  if (result.ok()) {
-    noun = std::move(result).value();
-    return;
-  }
-  code = result.error().code;
-  const auto& found = result.error().problems;
-  problems.insert(problems.end(), found.begin(), found.end());
-}
-
-Status read_pins(const Arguments& arguments, planner::Request& request) {
-  std::vector<Problem> problems;
-  const std::vector<std::string> known = planner::pinnable();
-  for (const std::string& pin : arguments.all("pin")) {
-    const std::size_t equals = pin.find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == pin.size()) {
-      problems.push_back({"--pin", "'" + pin + "' is not NAME=VALUE", "for example --pin ep=8"});
-      continue;
-    }
-    const std::string name = pin.substr(0, equals);
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      std::string hint;
-      if (const std::string near = nearest(name, known); !near.empty()) {
-        hint = "did you mean '" + near + "'?";
-      } else {
-        for (const std::string& word : known) hint += (hint.empty() ? "known: " : ", ") + word;
-      }
-      problems.push_back({"--pin", "'" + name + "' cannot be pinned", hint});
-    }
-    request.pins.emplace_back(name, pin.substr(equals + 1));
-  }
-  if (problems.empty()) return Ok{};
-  return Error{ErrorCode::kUsage, std::move(problems)};
-}
-
-Result<planner::Request> read_request(const Arguments& arguments) {
-  planner::Request request;
-  TRY_OK(read_pins(arguments, request));
-  TRY(const std::int64_t runners, arguments.integer("runners-up", 0, 1000));
-  request.runners_up = static_cast<int>(runners);
-  std::vector<Problem> problems;
-  ErrorCode code = ErrorCode::kInvalid;
-  take(load_model(arguments.text("model")), request.model, problems, code);
-  take(load_cluster(arguments.text("cluster")), request.cluster, problems, code);
-  take(load_workload(arguments.text("workload")), request.workload, problems, code);
-  if (!problems.empty()) return Error{code, std::move(problems)};
-  return request;
-}
-
-// Those of the three nouns that are files: a folder may have the name of a cluster, or be a model's
-// and have the plan in it.
-std::vector<std::string> files_read(const Arguments& arguments) {
-  std::vector<std::string> files;
-  const std::string model = arguments.text("model");
-  for (const std::string& path :
-       {model, model + "/config.json", arguments.text("cluster"), arguments.text("workload")}) {
-    std::error_code ec;
-    if (std::filesystem::is_regular_file(path, ec)) files.push_back(path);
-  }
-  return files;
-}
 
 void say_next(const Plan& plan, const std::string& path, Output& out) {
   out.next({"orrery", "simulate", path}, "where the step goes");
@@ -87,10 +27,11 @@ void say_next(const Plan& plan, const std::string& path, Output& out) {
   }
 }
 
-Result<planner::Outcome> search(planner::Request request, Output& out) {
+Result<planner::Outcome> search(planner::Request request, const planner::DecisionRule& rule,
+                                Output& out) {
   Progress progress("plans searched", out.terminal_err());
   request.progress = [&](std::int64_t done, std::int64_t all) { progress.update(done, all); };
-  return planner::plan(request);
+  return planner::decide(request, rule);
 }
 
 // What --for says, and whether the other options belong to it.
@@ -100,26 +41,65 @@ Result<bool> for_simulation(const Arguments& arguments) {
     return Error::of(ErrorCode::kUsage, "--for", "'" + what + "' is no purpose of a plan",
                      "train or simulate");
   }
-  if (what == "simulate") return true;
-  for (const char* option : kJobOptions) {
-    if (!arguments.has(option)) continue;
-    return Error::of(ErrorCode::kUsage, std::string("--") + option,
-                     "says something about jobs that are simulated", "add --for simulate");
+  const bool simulates = what == "simulate";
+  if (simulates && arguments.all("cluster").size() > 1) {
+    return Error::of(ErrorCode::kUsage, "--cluster", "several are for plans of the engine",
+                     "one cluster with --for simulate");
   }
-  return false;
+  const auto given = [&](const auto& options) {
+    for (const char* option : options) {
+      if (arguments.has(option)) return std::string("--") + option;
+    }
+    return std::string();
+  };
+  const std::string other = simulates ? given(kEngineOptions) : given(kJobOptions);
+  if (other.empty()) return simulates;
+  return Error::of(
+      ErrorCode::kUsage, other,
+      simulates ? "is for plans of the engine" : "says something about jobs that are simulated",
+      simulates ? "leave it out, or --for simulate" : "add --for simulate");
 }
 
-Result<int> run(const Arguments& arguments, Output& out) {
-  TRY(const bool simulates, for_simulation(arguments));
-  if (simulates) return plan_jobs(arguments, out);
-  TRY(planner::Request request, read_request(arguments));
+// Where no layout is legal, the nearest plan stands beside the rules.
+Error with_nearest(Error error, const planner::Request& request) {
+  if (error.code != ErrorCode::kInfeasible) return error;
+  const bool of_family = std::any_of(error.problems.begin(), error.problems.end(),
+                                     [](const Problem& p) { return p.where == "engine_family"; });
+  if (of_family) return error;
+  const auto near = planner::nearest_legal(request);
+  if (!near) return error;
+  const Plan& plan = near->plan;
+  error.problems.push_back({"the nearest that fits",
+                            near->change + " (" + format_bytes(plan.predicted.peak) + ", " +
+                                format_seconds(plan.predicted.step) + " a step)",
+                            layout_text(plan.model, plan.layout, plan.chunks, plan.policy)});
+  return error;
+}
+
+// One plan of one cluster.
+Result<int> run_one(const Arguments& arguments, Output& out) {
+  TRY(planner::Request request, read_request(arguments, arguments.text("cluster")));
+  TRY_OK(import_pins(arguments, request, out));
   const std::string job =
       request.model.name + " on " + request.cluster.name + " with " + request.workload.name;
   // In --json the document is the result: a file only where one is asked for.
   const std::string path = arguments.text("out");
   const bool writes = arguments.has("out") || !out.json();
   if (writes) TRY_OK(check_output(path, files_read(arguments)));
-  TRY(const planner::Outcome found, search(std::move(request), out));
+  TRY(const planner::DecisionRule rule, read_rule(arguments));
+  TRY(const planner::Reliability reliability, read_reliability(arguments));
+  std::int64_t tokens = 0;
+  if (arguments.has("tokens")) {
+    TRY(tokens, parse_count(arguments.text("tokens"), "--tokens"));
+  }
+  PinList own;
+  if (arguments.has("versus")) {
+    TRY(own, read_versus(arguments.text("versus")));
+    if (!arguments.has("runners-up")) request.runners_up = 0;
+  }
+  const Result<planner::Outcome> searched = search(request, rule, out);
+  if (!searched.ok()) return with_nearest(searched.error(), request);
+  const planner::Outcome& found = searched.value();
   if (!found.best) {
     print_infeasible(found, out);
     out.document(infeasible_json(found));
@@ -130,12 +110,54 @@ Result<int> run(const Arguments& arguments, Output& out) {
   const Json json = to_json(*found.best);
   if (writes) TRY_OK(write_whole(path, json.dump() + "\n"));
   print_plan(*found.best, out);
-  out.document(json);
+  // Alone, the document is the plan; beside an answer, one of its two parts.
+  Json answers = versioned();
+  answers.set("plan", json);
+  if (arguments.has("versus")) {
+    TRY(const planner::Comparison beside, planner::versus(request, *found.best, own));
+    print_versus(beside, out);
+    answers.set("versus", versus_json(beside));
+  }
+  if (arguments.has("tokens")) {
+    const planner::LongRun run_of_it = planner::run_of(*found.best, tokens, reliability);
+    print_long_run(run_of_it, out);
+    answers.set("run", long_run_json(run_of_it));
+  }
+  out.document(arguments.has("versus") || arguments.has("tokens") ? answers : json);
   if (writes) {
     out.note("wrote " + path);
     say_next(*found.best, path, out);
   }
   return 0;
+}
+
+Result<int> run(const Arguments& arguments, Output& out) {
+  TRY(const bool simulates, for_simulation(arguments));
+  if (simulates) return plan_jobs(arguments, out);
+  // One question a call: what they print is not the same.
+  std::vector<std::string> asked;
+  for (const char* name : {"versus", "size-for", "max-seq", "sweep"}) {
+    if (arguments.has(name)) asked.push_back(std::string("--") + name);
+  }
+  const bool several = arguments.all("cluster").size() > 1;
+  if (several) asked.push_back("several --cluster");
+  if (asked.size() > 1) {
+    return Error::of(ErrorCode::kUsage, "orrery plan",
+                     asked[0] + " and " + asked[1] + " are two questions", "ask one at a time");
+  }
+  if (arguments.has("csv") && !arguments.has("sweep")) {
+    return Error::of(ErrorCode::kUsage, "--csv", "is for --sweep", "add --sweep KEY=A,B");
+  }
+  const bool alone = asked.empty() || asked[0] == "--versus";
+  if (arguments.has("import") && !alone) {
+    return Error::of(ErrorCode::kUsage, "--import", "does not go with " + asked[0],
+                     "its pins are those of one cluster and workload: --pin what is to be held");
+  }
+  if (arguments.has("size-for")) return answer_size(arguments, out);
+  if (arguments.has("max-seq")) return answer_longest(arguments, out);
+  if (arguments.has("sweep")) return answer_sweep(arguments, out);
+  if (several) return answer_clusters(arguments, out);
+  return run_one(arguments, out);
 }
 
 }  // namespace
@@ -149,18 +171,38 @@ const Command& plan_command() {
       "With --for simulate: jobs over all axes, also of models that the engine does not execute.",
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
-      "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048",
+      "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048\n"
+      "orrery plan --model qwen3-30b-a3b --cluster h800x64 --versus ep=8,micro_batch=1\n"
+      "orrery plan --model qwen3-30b-a3b --cluster h100x8 --size-for '10 days' --tokens 1T\n"
+      "orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.global_batch_tokens=1M,2M\n"
+      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
-       {"--cluster", "C", "TEMPLATExDEVICES (orrery list clusters) or a file", "", true},
+       {"--cluster", "C",
+        "TEMPLATExDEVICES (orrery list clusters) or a file; several: side by side", "", true, true},
        {"--workload", "W", "a name (orrery list workloads) or a file", "pretrain-4k"},
        {"--for", "PURPOSE", "train (what the engine runs) or simulate (all axes)", "train"},
        {"--stack", "S", "the framework (orrery list stacks), with --for simulate",
         "megatron-bridge-2026"},
        {"--parameters", "P", "fitted values of it; default: published, if there is such a set", ""},
-       {"--fits", "P", "least probability to fit, with --for simulate", "0.99"},
        {"--threads", "N", "0: one a core, with --for simulate", "0"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
+       {"--versus", "LAYOUT", "NAME=VALUE,... or a plan.json: set it beside the best", ""},
+       {"--size-for", "TIME", "the fewest devices of the template that train --tokens in it", ""},
+       {"--max-seq", "", "the longest rows that fit", ""},
+       {"--sweep", "KEY=A,B", "a plan of each value; workload.*, cluster.*, model.* or a pin", "",
+        false, true},
+       {"--csv", "FILE", "the sweep as CSV", ""},
+       {"--tokens", "N", "of a whole run ('15T'): its wall time, failures included", ""},
+       {"--device-mtbf", "TIME", "between failures of one device (default: 50677 h)", ""},
+       {"--save-time", "TIME", "that a checkpoint stops training (default: by its bytes)", ""},
+       {"--restart-time", "TIME", "after a failure (default: 10 min)", ""},
+       {"--budget", "TIME", "stop after it ('2s') with the best so far and what is not proved", ""},
+       {"--risk", "R", "rank plans by their 'expected' step or by its 'p90'", "expected"},
+       {"--ties", "T", "of plans that cannot be told apart, the 'simplest' or 'fastest'",
+        "simplest"},
+       {"--fit-probability", "P", "at least, over draws of the experts' loads", "0.99"},
+       {"--import", "FILE", "pins from another engine's file (export --format)", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};

@@ -9,7 +9,11 @@
 namespace orrery::cli {
 
 // Options of `orrery plan` that only this has, by name.
-inline constexpr const char* kJobOptions[] = {"stack", "parameters", "fits", "threads"};
+inline constexpr const char* kJobOptions[] = {"stack", "parameters", "threads"};
+// And those that it has no answer to.
+inline constexpr const char* kEngineOptions[] = {
+    "versus",    "size-for",     "max-seq", "sweep", "csv",  "tokens", "device-mtbf",
+    "save-time", "restart-time", "import",  "risk",  "ties", "budget", "runners-up"};
 
 Result<int> plan_jobs(const Arguments& arguments, Output& out);
 

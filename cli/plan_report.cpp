@@ -42,7 +42,7 @@ void print_runners_up(const Plan& plan, Output& out) {
     table.row({format_seconds(runner.predicted.step), signed_percent(slower),
                format_bytes(runner.predicted.peak),
                layout_text(plan.model, runner.layout, runner.chunks, runner.policy),
-               runner.lost_by});
+               (runner.tie ? "tie: " : "") + runner.lost_by});
   }
   out.line(table.text());
 }
@@ -71,6 +71,25 @@ void print_unfit(const Plan& plan, Output& out) {
   }
 }
 
+// Which of the plans that tie was taken, and how surely it fits.
+void print_decision(const Plan& plan, Output& out) {
+  const Decision& decision = plan.decision;
+  if (decision.risk.empty()) return;
+  out.heading("decision");
+  const auto ties = std::count_if(plan.runners_up.begin(), plan.runners_up.end(),
+                                  [](const RunnerUp& r) { return r.tie; });
+  if (ties > 0) {
+    out.line(fmt::format("  one of {} plans that the model cannot tell apart; the fastest takes {}",
+                         ties + 1, format_seconds(Seconds(decision.fastest_s))));
+  }
+  out.line(fmt::format("  ranked by {}; fits with a probability of {}{}",
+                       decision.risk == "p90" ? "the 90th percentile" : "the expected step",
+                       decision.fit > 0.9999 ? "more than 99.99 %" : percent(decision.fit),
+                       decision.held_back.value() > 0
+                           ? ", for which " + format_bytes(decision.held_back) + " are held back"
+                           : ""));
+}
+
 void print_search(const Plan& plan, Output& out) {
   const Proof& proof = plan.proof;
   out.heading("search");
@@ -84,12 +103,19 @@ void print_search(const Plan& plan, Output& out) {
                   "best takes {}",
                   closed ? "closed" : "open", format_seconds(Seconds(proof.bound_remaining_s)),
                   format_seconds(Seconds(proof.best_s))));
+  if (!closed) {
+    out.line(fmt::format("  not proved: at most {} better exists; the search was stopped by its",
+                         percent(planner::unproved_gap(proof))));
+    out.line("  budget of time: how far it came depends on the machine");
+  }
   out.line(
       "  the best of all layouts, recompute depths with and without swap, places of the moments,");
   out.line(
       "  prefetch 0 to 2 and chunks of a power of two of rows; other chunk sizes can be pinned");
   if (proof.refined == 0) return;
-  const Seconds best = plan.predicted.step;
+  // What was taken of those that tie may be slower.
+  const Seconds best =
+      plan.decision.risk.empty() ? plan.predicted.step : Seconds(plan.decision.fastest_s);
   const bool better = best.value() < proof.best_s;
   out.line(fmt::format(
       "  then {} replays around the best plans: interleaving, exchange parts, dispatcher, buckets,",
@@ -174,6 +200,7 @@ void print_plan(const Plan& plan, Output& out) {
   print_memory("memory at the peak of the fullest device", plan.predicted.memory, out);
   print_fit(plan, out);
   print_runners_up(plan, out);
+  print_decision(plan, out);
   print_rejected(plan.rejected, out);
   print_search(plan, out);
 }
@@ -206,6 +233,17 @@ Json memory_json(const std::vector<MemoryRow>& rows) {
   return json;
 }
 
+Json nearest_json(const planner::NearestFeasible& nearest) {
+  const Plan& plan = nearest.plan;
+  return Json::object()
+      .set("change", nearest.change)
+      .set("layout", to_json(plan.layout))
+      .set("chunks", to_json(plan.chunks))
+      .set("memory_policy", to_json(plan.policy))
+      .set("peak_bytes", plan.predicted.peak.value())
+      .set("step_s", plan.predicted.step.value());
+}
+
 Json infeasible_json(const planner::Outcome& outcome) {
   CHECK(!outcome.best, "a plan was found");
   Json json = versioned();
@@ -220,15 +258,7 @@ Json infeasible_json(const planner::Outcome& outcome) {
   }
   if (outcome.nearest) json.set("nearest", to_json(*outcome.nearest));
   if (outcome.nearest_feasible) {
-    const Plan& plan = outcome.nearest_feasible->plan;
-    Json feasible = Json::object();
-    feasible.set("change", outcome.nearest_feasible->change)
-        .set("layout", to_json(plan.layout))
-        .set("chunks", to_json(plan.chunks))
-        .set("memory_policy", to_json(plan.policy))
-        .set("peak_bytes", plan.predicted.peak.value())
-        .set("step_s", plan.predicted.step.value());
-    json.set("nearest_feasible", std::move(feasible));
+    json.set("nearest_feasible", nearest_json(*outcome.nearest_feasible));
   }
   return json;
 }

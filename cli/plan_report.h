@@ -27,6 +27,7 @@ void print_memory(const std::string& title, const std::vector<MemoryRow>& rows, 
 void print_plan(const Plan& plan, Output& out);
 // What does not fit, by how much, and the nearest plan. CHECKs that there is no best plan.
 void print_infeasible(const planner::Outcome& outcome, Output& out);
+Json nearest_json(const planner::NearestFeasible& nearest);
 Json infeasible_json(const planner::Outcome& outcome);
 
 Json memory_json(const std::vector<MemoryRow>& rows);

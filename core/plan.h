@@ -76,6 +76,7 @@ struct RunnerUp {
   MemoryPolicy policy;
   Prediction predicted;
   std::string lost_by;
+  bool tie = false;  // not told apart from the fastest (planner/decide.h)
 };
 
 struct Rejection {
@@ -97,6 +98,15 @@ struct FitReason {
   bool fits_without = false;
 };
 
+// By what the plan was taken of those that the model cannot tell apart (planner/decide.h).
+struct Decision {
+  std::string risk;  // "expected" or "p90"; empty: nothing was decided, the plan is the fastest
+  double asked_fit = 0, fit = 0;  // probability that it fits: asked for, and found
+  Bytes held_back;                // of a device's memory, so that it does
+  double fastest_s = 0;           // by the same clock
+  bool operator==(const Decision&) const = default;
+};
+
 struct Plan {
   // The nouns are embedded, so that a plan can be simulated and trained with nothing else.
   Model model;
@@ -110,7 +120,8 @@ struct Plan {
   std::vector<Rejection> rejected;
   Proof proof;
   std::vector<FitReason> fits_because;  // empty where it fits plainly
-  std::string sha256;                   // plan_sha256(): set by the planner and by parse_plan
+  Decision decision;
+  std::string sha256;  // plan_sha256(): set by the planner and by parse_plan
 };
 
 // Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:

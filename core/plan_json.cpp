@@ -126,6 +126,7 @@ RunnerUp read_runner_up(const Json& json, const std::string& place,
   read_child(reader, "memory_policy", runner.policy, problems, read_policy);
   read_child(reader, "predicted", runner.predicted, problems, read_prediction);
   runner.lost_by = reader.text("lost_by");
+  runner.tie = reader.boolean_or("tie", false);
   reader.finish();
   return runner;
 }
@@ -149,6 +150,18 @@ FitReason read_fit_reason(const Json& json, const std::string& place,
   reason.fits_without = reader.boolean_or("fits_without", false);
   reader.finish();
   return reason;
+}
+
+Decision read_decision(const Json& json, const std::string& place, std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  Decision decision;
+  decision.risk = reader.choice("risk", {"expected", "p90"});
+  decision.asked_fit = reader.number("asked_fit", 0, 1);
+  decision.fit = reader.number("fit", 0, 1);
+  decision.held_back = Bytes(reader.integer("held_back_bytes", 0, kMax));
+  decision.fastest_s = reader.number("fastest_s", 0, kHuge);
+  reader.finish();
+  return decision;
 }
 
 template <class T>
@@ -239,6 +252,9 @@ Plan read_plan(ObjectReader& reader, std::vector<Problem>& problems) {
   if (reader.has("fits_because")) {
     read_rows(reader, "fits_because", plan.fits_because, problems, read_fit_reason);
   }
+  if (reader.has("decision")) {
+    read_child(reader, "decision", plan.decision, problems, read_decision);
+  }
   return plan;
 }
 
@@ -314,6 +330,7 @@ Json to_json(const Plan& plan) {
         .set("memory_policy", to_json(runner.policy))
         .set("predicted", to_json(runner.predicted))
         .set("lost_by", runner.lost_by);
+    if (runner.tie) one.set("tie", true);
     runners.push(std::move(one));
   }
   Json rejected = Json::array();
@@ -346,8 +363,16 @@ Json to_json(const Plan& plan) {
       .set("runners_up", std::move(runners))
       .set("rejected", std::move(rejected))
       .set("proof", std::move(proof))
-      .set("fits_because", std::move(because))
-      .set("model", std::move(model))
+      .set("fits_because", std::move(because));
+  if (const Decision& d = plan.decision; !d.risk.empty()) {
+    json.set("decision", Json::object()
+                             .set("risk", d.risk)
+                             .set("asked_fit", d.asked_fit)
+                             .set("fit", d.fit)
+                             .set("held_back_bytes", d.held_back.value())
+                             .set("fastest_s", d.fastest_s));
+  }
+  json.set("model", std::move(model))
       .set("cluster", std::move(cluster))
       .set("workload", std::move(workload));
   return json;

@@ -46,9 +46,15 @@ std::vector<Unit> units_of(std::string_view dimension) {
   if (dimension == "bytes") return byte_units("");
   if (dimension == "bytes/s") return byte_units("/s");
   if (dimension == "s") {
-    return {
-        {"s"},          {"ms", 1, 1e3},        {"us", 1, 1e6},       {"\xc2\xb5s", 1, 1e6, false},
-        {"ns", 1, 1e9}, {"min", 60, 1, false}, {"h", 3600, 1, false}};
+    return {{"s"},
+            {"ms", 1, 1e3},
+            {"us", 1, 1e6},
+            {"\xc2\xb5s", 1, 1e6, false},
+            {"ns", 1, 1e9},
+            {"min", 60, 1, false},
+            {"h", 3600, 1, false},
+            {"day", 86400, 1, false},
+            {"days", 86400, 1, false}};
   }
   CHECK(dimension == "flop/s", "unknown dimension " + std::string(dimension));
   return {{"FLOP/s"},        {"MFLOP/s", 1e6},  {"GFLOP/s", 1e9},

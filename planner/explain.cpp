@@ -14,6 +14,9 @@
 namespace orrery::planner {
 namespace {
 
+// More devices are tried by powers of two up to these.
+constexpr std::int64_t kMostTimes = 1024, kMostDevices = 16'384;
+
 double gib(Bytes bytes) {
   return static_cast<double>(bytes.value()) / static_cast<double>(kGiB.value());
 }
@@ -117,8 +120,9 @@ Workload shorter_rows(const Workload& workload, std::int64_t part) {
   return w;
 }
 
-// The fastest plan, where any fits.
-std::optional<Plan> fitting(const Request& request) {
+}  // namespace
+
+std::optional<Plan> fastest_that_fits(const Request& request) {
   auto space = enumerate(request);
   if (!space.ok()) return std::nullopt;
   Search search(request, std::move(space).value());
@@ -132,6 +136,8 @@ std::optional<Plan> fitting(const Request& request) {
   plan.predicted = best.predicted;
   return plan;
 }
+
+namespace {
 
 std::string pin_text(const std::pair<std::string, std::string>& pin) {
   return fmt::format("--pin {}={}", pin.first, pin.second);
@@ -161,7 +167,7 @@ class Advisor {
  private:
   bool fits(Request request, const std::string& change, const std::string& text) {
     request.progress = nullptr;
-    std::optional<Plan> plan = fitting(request);
+    std::optional<Plan> plan = fastest_that_fits(request);
     if (!plan) return false;
     if (!advice_.text.empty()) advice_.text += "; ";
     advice_.text += fmt::format("{} ({}, {} a step; {})", text, gib_text(plan->predicted.peak),
@@ -205,9 +211,10 @@ class Advisor {
   std::string more() {
     std::string tried;
     illegal_ = true;
-    for (const std::int64_t times : {2, 4, 8, 16}) {
+    for (std::int64_t times = 2; times <= kMostTimes; times *= 2) {
       Request r = request_;
       r.cluster.devices *= times;
+      if (r.cluster.devices > kMostDevices) break;
       if (!enumerate(r).ok()) continue;
       illegal_ = false;
       const std::string devices = fmt::format("{} devices", r.cluster.devices);
@@ -256,7 +263,7 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
   const auto fresh = [&](const Layout& l) {
     return std::find(seen.begin(), seen.end(), factors(l)) == seen.end();
   };
-  while (out.size() < wanted) {
+  while (out.size() < wanted && !search.stopped()) {
     const auto next = search.best_of({fresh, {}, {}, std::nullopt});
     if (!next) break;
     seen.push_back(factors(next->layout));
@@ -265,6 +272,7 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
   if (wanted == 0) return out;
   const Bytes usable = usable_memory(request.cluster);
   for (const auto& [name, family] : families(request.model)) {
+    if (search.stopped()) break;
     if (holds(family, best)) continue;
     auto trial = search.best_of(family);
     std::string why = trial ? lost_by(*trial, best) : "";
@@ -284,6 +292,36 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
     }
   }
   return out;
+}
+
+std::optional<NearestFeasible> nearest_legal(const Request& original) {
+  Request request = original;
+  request.progress = nullptr;
+  const auto with = [&](const Request& r, std::string change) -> std::optional<NearestFeasible> {
+    auto plan = fastest_that_fits(r);
+    if (!plan) return std::nullopt;
+    return NearestFeasible{std::move(change), std::move(*plan)};
+  };
+  if (!request.pins.empty()) {
+    Request free = request;
+    free.pins.clear();
+    if (auto found = with(free, "without the pins")) return found;
+  }
+  const std::int64_t batch = request.workload.global_sequences, world = request.cluster.devices;
+  for (const std::int64_t sequences : {batch / world * world, (batch / world + 1) * world}) {
+    Request r = request;
+    r.workload.global_sequences = sequences;
+    if (sequences <= 0 || sequences == batch) continue;
+    if (auto found = with(r, fmt::format("a batch of {} sequences", sequences))) return found;
+  }
+  std::int64_t fewer = 1;
+  while (fewer * 2 < world) fewer *= 2;
+  for (int tried = 0; tried < 3 && fewer >= 1; ++tried, fewer /= 2) {
+    Request r = request;
+    r.cluster.devices = fewer;
+    if (auto found = with(r, fmt::format("{} devices", fewer))) return found;
+  }
+  return std::nullopt;
 }
 
 Advice advice(const Request& request) {

@@ -24,10 +24,17 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
 // plan would need without each of its mechanisms. Else empty.
 std::vector<FitReason> fit_reasons(Search& search, const Trial& chosen);
 
+// The fastest plan of the listed space, where any fits: without runners-up and proof.
+std::optional<Plan> fastest_that_fits(const Request& request);
+
 struct Advice {
   std::string text;
   std::optional<NearestFeasible> nearest;  // of the change that the text names first
 };
+
+// For a request of which no layout is legal: the fastest plan without the pins, else with the batch
+// that divides over the devices and is nearest, else on fewer devices.
+std::optional<NearestFeasible> nearest_legal(const Request& request);
 
 // The smallest changes that fit, found by trying: without a pin, shorter rows, more devices. The
 // plan of each is the fastest that fits under it.

@@ -57,6 +57,11 @@ void set_plan(const Search& search, const Trial& trial, Plan& plan) {
 
 }  // namespace
 
+double unproved_gap(const Proof& proof) {
+  if (proof.best_s <= 0 || proof.bound_remaining_s >= proof.best_s) return 0;
+  return 1 - proof.bound_remaining_s / proof.best_s;
+}
+
 Result<Outcome> plan(const Request& original) {
   const auto start = std::chrono::steady_clock::now();
   Request request = original;
@@ -92,7 +97,7 @@ Result<Outcome> plan(const Request& original) {
   const Trial chosen = refined.best.value_or(proved);
   set_plan(search, chosen, plan);
   check_sound(plan);
-  plan.fits_because = fit_reasons(search, chosen);
+  if (!search.stopped()) plan.fits_because = fit_reasons(search, chosen);
   plan.runners_up = runners_up(search, request, chosen);
   plan.proof.seconds = seconds_since(start);
   outcome.best = std::move(plan);

@@ -24,6 +24,7 @@ class Refinement {
       : search_(search), request_(request), pins_(search.space().pins) {}
 
   Refined run() {
+    if (search_.stopped()) return {};
     std::vector<Trial> seeds = choose_seeds();
     if (seeds.empty()) return {};
     const Trial start = *search_.best();
@@ -43,7 +44,9 @@ class Refinement {
 
  private:
   static Point point_of(const Trial& t) { return {t.layout, t.choice}; }
-  bool spent() const { return result_.replays >= kReplays || ops_ >= kReplayedOps; }
+  bool spent() const {
+    return result_.replays >= kReplays || ops_ >= kReplayedOps || search_.stopped();
+  }
 
   // The best plans of distinct layouts, and of the families whose exchanges can be hidden.
   std::vector<Trial> choose_seeds() {

@@ -4,8 +4,8 @@
 //
 // Coordinate descent by replay: one mechanism is changed at a time, the batch divided anew and the
 // depth of recompute set to the least that fits, and what is faster is kept. A budget of replays
-// and of replayed ops ends it, never a clock: the same request gives the same plan. Nothing is
-// proved: what was not tried may be faster.
+// and of replayed ops ends it, and a clock only where the request has one (Request::stop): else the
+// same request gives the same plan. Nothing is proved: what was not tried may be faster.
 #pragma once
 
 #include <cstdint>

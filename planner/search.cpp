@@ -411,6 +411,22 @@ const Trial* Search::advance(Queue& queue, const Subspace& family, Bytes* missed
   return nullptr;
 }
 
+bool Search::stopped() {
+  if (!stopped_ && request_.stop) stopped_ = request_.stop();
+  return stopped_;
+}
+
+bool Search::out_of_time() {
+  if (!stopped()) return false;
+  if (!best_ && !dived_) {
+    dived_ = true;
+    counts_ = false;
+    best_of({});
+    counts_ = true;
+  }
+  return best_.has_value();
+}
+
 void Search::run() {
   Queue queue(std::greater<>(), nodes({}));
   bound_remaining_ = std::numeric_limits<double>::infinity();
@@ -423,6 +439,10 @@ void Search::run() {
   counts_ = true;
   while (!queue.empty()) {
     if (best_ && queue.top().key >= static_cast<double>(best_->step.value())) {
+      bound_remaining_ = queue.top().key;
+      break;
+    }
+    if (out_of_time()) {  // what is left is bounded by the first of it
       bound_remaining_ = queue.top().key;
       break;
     }

@@ -69,6 +69,8 @@ class Search {
   std::int64_t unfit() const { return unfit_; }
   std::int64_t host_unfit() const { return host_unfit_; }
   const Space& space() const { return space_; }
+  // Whether the request's `stop` has said so.
+  bool stopped();
   // All that was replayed, in order.
   const std::vector<Trial>& trials() const { return trials_; }
 
@@ -143,6 +145,8 @@ class Search {
   std::vector<std::pair<std::int32_t, std::int32_t>> deepest_of(const Subspace& family,
                                                                 std::int32_t layout, bool any_host);
   void count_unfit_states();
+  // Whether run() ends here for want of time: not before there is a plan, for which it dives once.
+  bool out_of_time();
   void push(Queue& queue, Place place);
   void push_deeper(Queue& queue, Place place, std::int32_t depth, std::int32_t end);
   void push_chunks(Queue& queue, Place place, const Subspace& family);
@@ -165,6 +169,7 @@ class Search {
   double bound_remaining_ = 0;
   std::int64_t bounded_ = 0, unfit_ = 0, host_unfit_ = 0;
   bool counts_ = false;  // while run() counts: what explains comes later
+  bool stopped_ = false, dived_ = false;
 };
 
 }  // namespace orrery::planner

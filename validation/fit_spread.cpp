@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "core/check.h"
 #include "validation/metrics.h"
 
 namespace orrery::validation {
@@ -87,6 +88,7 @@ SpreadModel fit_spread(std::vector<SpreadSample> samples,
   std::map<std::pair<Held, std::string>, double> counts;
   std::set<std::string> sources;
   for (const SpreadSample& s : samples) {
+    CHECK(std::isfinite(s.residual), "a residual of a step that was not measured");
     ++counts[{s.held, s.source}];
     sources.insert(s.source);
   }

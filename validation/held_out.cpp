@@ -48,7 +48,9 @@ std::vector<std::string> keys_of(const std::vector<FitRow>& rows, Held held) {
 
 std::vector<MeasuredShape> shapes_of(const std::vector<FitRow>& rows) {
   std::vector<MeasuredShape> shapes;
-  for (const FitRow& row : rows) shapes.push_back(simulator::shape_of(row.job));
+  for (const FitRow& row : rows) {
+    if (row.measured_s > 0) shapes.push_back(simulator::shape_of(row.job));
+  }
   return simulator::representatives(std::move(shapes), simulator::kMostShapes);
 }
 
@@ -73,6 +75,7 @@ void fill(const std::vector<FitRow>& rows, const std::vector<std::string>& keys,
     fit.set.spread.shapes = shapes_of(others);
   }
   for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].measured_s <= 0) continue;  // its memory was measured alone
     if (keys[i] == fit.key) fit.samples.push_back(sample_of(rows[i], fit.held, fit.set));
   }
 }

@@ -49,3 +49,9 @@ $ orrery plan --model qwen3-235b-a22b --cluster h800x8 -o small.json
 $ ls -A
 > pack.json
 > plan-235b.json
+
+# Nearly four terabytes of state on one device: the fewest devices that hold it.
+$ orrery plan --model qwen3-235b-a22b --cluster h800x1 2> /dev/null | sed -n '/^what would/,/^$/p'
+> what would make it fit
+>   ... devices fit (...
+> ...

@@ -83,9 +83,9 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x8008
 !   hint: for example 4096 devices
 ? 4
 
-$ orrery plan --for simulate --model llama-3-8c --cluster h100x16 --stack megatron --fits 2
-! error: --fits: '2' is no probability
-!   hint: a number between 0 and 1: --fits 0.99
+$ orrery plan --for simulate --model llama-3-8c --cluster h100x16 --stack megatron --fit-probability 2
+! error: --fit-probability: '2' is not a probability below 1
+!   hint: for example 0.99
 ? 2
 
 $ orrery plan --for guess --model llama-3-8b --cluster h100x16
@@ -96,6 +96,11 @@ $ orrery plan --for guess --model llama-3-8b --cluster h100x16
 $ orrery plan --model qwen3-8b --cluster h100x8 --stack fsdp1
 ! error: --stack: says something about jobs that are simulated
 !   hint: add --for simulate
+? 2
+
+$ orrery plan --for simulate --model qwen3-8b --cluster h100x8 --max-seq
+! error: --max-seq: is for plans of the engine
+!   hint: leave it out, or --for simulate
 ? 2
 
 # Nothing fits: the nearest job, and what would.

@@ -1,0 +1,40 @@
+// What `orrery plan` and its questions read from the command line: nouns, pins, budget of time.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/command.h"
+#include "planner/decide.h"
+#include "planner/planner.h"
+
+namespace orrery::cli {
+
+using PinList = std::vector<std::pair<std::string, std::string>>;
+
+// Words NAME=VALUE of names that can be pinned; kUsage names all that are not. `option`: "--pin".
+Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option);
+
+// "a,b,c" -> a, b, c; kUsage where one is empty.
+Result<std::vector<std::string>> comma_list(const std::string& word, const std::string& option);
+
+// The value of an option with its unit ("2s", "10 days"), more than 0. kUsage.
+Result<double> quantity_option(const Arguments& arguments, const std::string& name,
+                               std::string_view dimension);
+
+// A count with a letter of thousands: "4096", "1M", "15T". kUsage where it is not a whole number of
+// at least 1 and at most 1e18. Powers of ten, but for "Ki" and "Mi".
+Result<std::int64_t> parse_count(const std::string& word, const std::string& where);
+
+// All of it but the cluster, of which a call may name several.
+Result<planner::Request> read_request(const Arguments& arguments, const std::string& cluster);
+
+// --risk, --fit-probability and --ties. kUsage.
+Result<planner::DecisionRule> read_rule(const Arguments& arguments);
+
+// Those of the three nouns that are files: a folder may have the name of a cluster, or be a model's
+// and have the plan in it.
+std::vector<std::string> files_read(const Arguments& arguments);
+
+}  // namespace orrery::cli

@@ -1,0 +1,21 @@
+// The user's own layout beside the best, as a person and as a program reads it.
+#pragma once
+
+#include <string>
+
+#include "cli/output.h"
+#include "cli/plan_request.h"
+#include "planner/versus.h"
+
+namespace orrery::cli {
+
+// "ep=8,fsdp_d=64", or a plan.json: exactly that plan. kUsage, kInvalid, kIo.
+Result<PinList> read_versus(const std::string& word);
+
+void print_versus(const planner::Comparison& comparison, Output& out);
+Json versus_json(const planner::Comparison& comparison);
+
+// A difference of times that may be negative: "+1.2 s", "-3.0 ms", "0 s".
+std::string signed_seconds(Seconds seconds);
+
+}  // namespace orrery::cli
