@@ -41,20 +41,23 @@ Result<bool> for_simulation(const Arguments& arguments) {
     return Error::of(ErrorCode::kUsage, "--for", "'" + what + "' is no purpose of a plan",
                      "train or simulate");
   }
-  if (what == "simulate") {
-    for (const char* option : kPlanOptions) {
-      if (!arguments.has(option)) continue;
-      return Error::of(ErrorCode::kUsage, std::string("--") + option,
-                       "is asked of plans that the engine runs", "leave out --for simulate");
+  const bool simulates = what == "simulate";
+  if (simulates && arguments.all("cluster").size() > 1) {
+    return Error::of(ErrorCode::kUsage, "--cluster", "several are for plans of the engine",
+                     "one cluster with --for simulate");
+  }
+  const auto given = [&](const auto& options) {
+    for (const char* option : options) {
+      if (arguments.has(option)) return std::string("--") + option;
     }
-    return true;
-  }
-  for (const char* option : kJobOptions) {
-    if (!arguments.has(option)) continue;
-    return Error::of(ErrorCode::kUsage, std::string("--") + option,
-                     "says something about jobs that are simulated", "add --for simulate");
-  }
-  return false;
+    return std::string();
+  };
+  const std::string other = simulates ? given(kEngineOptions) : given(kJobOptions);
+  if (other.empty()) return simulates;
+  return Error::of(
+      ErrorCode::kUsage, other,
+      simulates ? "is for plans of the engine" : "says something about jobs that are simulated",
+      simulates ? "leave it out, or --for simulate" : "add --for simulate");
 }
 
 // Where no layout is legal, the nearest plan stands beside the rules.
@@ -168,11 +171,11 @@ const Command& plan_command() {
       "With --for simulate: jobs over all axes, also of models that the engine does not execute.",
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 -o plan.json\n"
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
+      "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048\n"
       "orrery plan --model qwen3-30b-a3b --cluster h800x64 --versus ep=8,micro_batch=1\n"
       "orrery plan --model qwen3-30b-a3b --cluster h100x8 --size-for '10 days' --tokens 1T\n"
       "orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.global_batch_tokens=1M,2M\n"
-      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json\n"
-      "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048",
+      "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json",
       {},
       {{"--model", "M", "a name (orrery list models), a config.json or its directory", "", true},
        {"--cluster", "C",
@@ -198,7 +201,7 @@ const Command& plan_command() {
        {"--risk", "R", "rank plans by their 'expected' step or by its 'p90'", "expected"},
        {"--ties", "T", "of plans that cannot be told apart, the 'simplest' or 'fastest'",
         "simplest"},
-       {"--fit-probability", "P", "of a plan, at least: over draws of the experts' loads", "0.99"},
+       {"--fit-probability", "P", "at least, over draws of the experts' loads", "0.99"},
        {"--import", "FILE", "pins from another engine's file (export --format)", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},

@@ -22,7 +22,7 @@ void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& 
   problems.insert(problems.end(), found.begin(), found.end());
 }
 
-Status read_pins(const Arguments& arguments, planner::jobs::Request& request) {
+Status job_pins(const Arguments& arguments, planner::jobs::Request& request) {
   std::vector<Problem> problems;
   for (const std::string& pin : arguments.all("pin")) {
     const std::size_t equals = pin.find('=');
@@ -41,24 +41,22 @@ Status read_pins(const Arguments& arguments, planner::jobs::Request& request) {
   return Error{ErrorCode::kUsage, std::move(problems)};
 }
 
+// 0: a prediction that fits is enough, and that is as likely to fit as not.
 Result<double> probability(const std::string& text) {
+  constexpr double kPredicted = 0.5;
   double value = 0;
   const char* end = text.data() + text.size();
   const auto [rest, failed] = std::from_chars(text.data(), end, value);
-  if (failed != std::errc() || rest != end || !(value > 0 && value < 1)) {
-    return Error::of(ErrorCode::kUsage, "--fit-probability", "'" + text + "' is no probability",
-                     "a number between 0 and 1: --fit-probability 0.99");
+  if (failed != std::errc() || rest != end || !(value >= 0 && value < 1)) {
+    return Error::of(ErrorCode::kUsage, "--fit-probability",
+                     "'" + text + "' is not a probability below 1", "for example 0.99");
   }
-  return value;
+  return value > 0 ? value : kPredicted;
 }
 
-Result<planner::jobs::Request> read_request(const Arguments& arguments) {
+Result<planner::jobs::Request> job_request(const Arguments& arguments) {
   planner::jobs::Request request;
-  if (arguments.all("cluster").size() > 1) {
-    return Error::of(ErrorCode::kUsage, "--cluster", "is given several times",
-                     "one at a time with --for simulate");
-  }
-  TRY_OK(read_pins(arguments, request));
+  TRY_OK(job_pins(arguments, request));
   TRY(request.probability_fits, probability(arguments.text("fit-probability")));
   TRY(const std::int64_t threads, arguments.integer("threads", 0, 1024));
   request.threads = static_cast<int>(threads);
@@ -86,7 +84,7 @@ Result<simulator::ParameterSet> parameters_or_default(const std::string& name) {
 }
 
 Result<int> plan_jobs(const Arguments& arguments, Output& out) {
-  TRY(const planner::jobs::Request request, read_request(arguments));
+  TRY(const planner::jobs::Request request, job_request(arguments));
   const std::string path = arguments.text("out");
   const bool writes = arguments.has("out") || !out.json();
   if (writes) {

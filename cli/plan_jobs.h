@@ -8,11 +8,12 @@
 
 namespace orrery::cli {
 
-// Options of `orrery plan` that only this has, and those that it does not have, by name.
+// Options of `orrery plan` that only this has, by name.
 inline constexpr const char* kJobOptions[] = {"stack", "parameters", "threads"};
-inline constexpr const char* kPlanOptions[] = {
+// And those that it has no answer to.
+inline constexpr const char* kEngineOptions[] = {
     "versus",    "size-for",     "max-seq", "sweep", "csv",  "tokens", "device-mtbf",
-    "save-time", "restart-time", "budget",  "risk",  "ties", "import"};
+    "save-time", "restart-time", "import",  "risk",  "ties", "budget", "runners-up"};
 
 Result<int> plan_jobs(const Arguments& arguments, Output& out);
 

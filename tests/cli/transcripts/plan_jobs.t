@@ -84,8 +84,8 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x8008
 ? 4
 
 $ orrery plan --for simulate --model llama-3-8c --cluster h100x16 --stack megatron --fit-probability 2
-! error: --fit-probability: '2' is no probability
-!   hint: a number between 0 and 1: --fit-probability 0.99
+! error: --fit-probability: '2' is not a probability below 1
+!   hint: for example 0.99
 ? 2
 
 $ orrery plan --for guess --model llama-3-8b --cluster h100x16
@@ -96,6 +96,11 @@ $ orrery plan --for guess --model llama-3-8b --cluster h100x16
 $ orrery plan --model qwen3-8b --cluster h100x8 --stack fsdp1
 ! error: --stack: says something about jobs that are simulated
 !   hint: add --for simulate
+? 2
+
+$ orrery plan --for simulate --model qwen3-8b --cluster h100x8 --max-seq
+! error: --max-seq: is for plans of the engine
+!   hint: leave it out, or --for simulate
 ? 2
 
 # Nothing fits: the nearest job, and what would.
@@ -110,13 +115,3 @@ $ orrery plan --for simulate --model llama-3-70b --cluster h100x8 -o none.json; 
 > exit 4
 ! error: orrery plan: no job of llama-3-70b on h100x8 fits
 !   hint: it fits with 32 devices
-
-$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --budget 2s
-! error: --budget: is asked of plans that the engine runs
-!   hint: leave out --for simulate
-? 2
-
-$ orrery plan --model qwen3-8b --cluster h100x16 --stack generic
-! error: --stack: says something about jobs that are simulated
-!   hint: add --for simulate
-? 2
