@@ -1,7 +1,7 @@
 // The rules that hold one file of the tree against others.
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
-#include <regex>
 #include <set>
 
 #include "tests/tidy/tables.h"
@@ -168,24 +168,67 @@ Violations check_links(const Tree& tree) {
   return out;
 }
 
+namespace {
+
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+}
+
+// "Suite.Name" of every TEST, TEST_F and TEST_P.
+void add_tests(const std::string& text, std::set<std::string>& names) {
+  for (std::size_t at = text.find("TEST"); at != std::string::npos; at = text.find("TEST", at)) {
+    at += 4;
+    std::size_t open = at;
+    while (open < text.size() && (text[open] == '_' || text[open] == 'F' || text[open] == 'P')) {
+      ++open;
+    }
+    if (open >= text.size() || text[open] != '(') continue;
+    const std::size_t close = text.find(')', open);
+    if (close == std::string::npos) return;
+    std::string name;
+    for (const char c : text.substr(open + 1, close - open - 1)) {
+      if (is_word(c)) name += c;
+      if (c == ',') name += '.';
+    }
+    names.insert(name);
+  }
+}
+
+// "Suite.Name", both with a capital.
+bool is_test_name(const std::string& text) {
+  const std::size_t dot = text.find('.');
+  const auto capital = [&](std::size_t i) {
+    return i < text.size() && std::isupper(static_cast<unsigned char>(text[i])) != 0;
+  };
+  if (dot == std::string::npos || !capital(0) || !capital(dot + 1)) return false;
+  return std::all_of(
+             text.begin(), text.end(),
+             [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.'; }) &&
+         text.find('.', dot + 1) == std::string::npos;
+}
+
+}  // namespace
+
 Violations check_named_tests(const Tree& tree) {
   std::set<std::string> known;
-  static const std::regex defined("TEST(?:_F|_P)?\\(\\s*(\\w+),\\s*(\\w+)\\)");
   for (const SourceFile& file : tree.files) {
-    if (file.path.rfind("tests/", 0) != 0) continue;
-    for (std::sregex_iterator m(file.text.begin(), file.text.end(), defined), end; m != end; ++m) {
-      known.insert((*m)[1].str() + "." + (*m)[2].str());
-    }
+    if (file.path.rfind("tests/", 0) == 0) add_tests(file.text, known);
   }
   Violations out;
-  static const std::regex named("`([A-Z][A-Za-z0-9]*\\.[A-Z][A-Za-z0-9]*)`");
   for (const SourceFile& file : tree.files) {
     if (file.path.size() < 3 || file.path.substr(file.path.size() - 3) != ".md") continue;
     const std::vector<std::string> lines = split_lines(file.text);
     for (std::size_t i = 0; i < lines.size(); ++i) {
-      for (std::sregex_iterator m(lines[i].begin(), lines[i].end(), named), end; m != end; ++m) {
-        const std::string name = (*m)[1].str();
-        if (known.count(name) == 0) out.push_back({file.path, i + 1, "no test is called " + name});
+      // Every second piece between marks of code.
+      std::size_t from = lines[i].find('`');
+      while (from != std::string::npos) {
+        const std::size_t to = lines[i].find('`', from + 1);
+        if (to == std::string::npos) break;
+        const std::string name = lines[i].substr(from + 1, to - from - 1);
+        if (is_test_name(name) && known.count(name) == 0) {
+          out.push_back({file.path, i + 1, "no test is called " + name});
+        }
+        from = lines[i].find('`', to + 1);
       }
     }
   }
