@@ -6,31 +6,16 @@
 
 #include "cli/files.h"
 #include "cli/job_report.h"
+#include "cli/plan_request.h"
 #include "core/configs.h"
 
 namespace orrery::cli {
 namespace {
 
-template <class T>
-void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& code) {
-  if (result.ok()) {
-    noun = std::move(result).value();
-    return;
-  }
-  code = result.error().code;
-  const auto& found = result.error().problems;
-  problems.insert(problems.end(), found.begin(), found.end());
-}
-
 Status job_pins(const Arguments& arguments, planner::jobs::Request& request) {
   std::vector<Problem> problems;
-  for (const std::string& pin : arguments.all("pin")) {
-    const std::size_t equals = pin.find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == pin.size()) {
-      problems.push_back({"--pin", "'" + pin + "' is not NAME=VALUE", "for example --pin ep=8"});
-      continue;
-    }
-    request.pins.emplace_back(pin.substr(0, equals), pin.substr(equals + 1));
+  for (const std::string& word : arguments.all("pin")) {
+    if (const auto pin = split_pin(word, "--pin", problems)) request.pins.push_back(*pin);
   }
   const Result<planner::jobs::Pins> pins = planner::jobs::Pins::parse(request.pins);
   if (!pins.ok()) {

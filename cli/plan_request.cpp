@@ -12,18 +12,6 @@
 namespace orrery::cli {
 namespace {
 
-// One of the three nouns, or its problems among the others'.
-template <class T>
-void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& code) {
-  if (result.ok()) {
-    noun = std::move(result).value();
-    return;
-  }
-  code = result.error().code;
-  const auto& found = result.error().problems;
-  problems.insert(problems.end(), found.begin(), found.end());
-}
-
 // True from `seconds` after now on.
 std::function<bool()> after(double seconds) {
   using Clock = std::chrono::steady_clock;
@@ -33,28 +21,34 @@ std::function<bool()> after(double seconds) {
 
 }  // namespace
 
+std::optional<PinList::value_type> split_pin(const std::string& word, const std::string& option,
+                                             std::vector<Problem>& problems) {
+  const std::size_t equals = word.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == word.size()) {
+    problems.push_back(
+        {option, "'" + word + "' is not NAME=VALUE", "for example " + option + " ep=8"});
+    return std::nullopt;
+  }
+  return PinList::value_type(word.substr(0, equals), word.substr(equals + 1));
+}
+
 Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option) {
   std::vector<Problem> problems;
   PinList pins;
   const std::vector<std::string> known = planner::pinnable();
-  for (const std::string& pin : words) {
-    const std::size_t equals = pin.find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == pin.size()) {
-      problems.push_back(
-          {option, "'" + pin + "' is not NAME=VALUE", "for example " + option + " ep=8"});
-      continue;
-    }
-    const std::string name = pin.substr(0, equals);
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
+  for (const std::string& word : words) {
+    const auto pin = split_pin(word, option, problems);
+    if (!pin) continue;
+    if (std::find(known.begin(), known.end(), pin->first) == known.end()) {
       std::string hint;
-      if (const std::string near = nearest(name, known); !near.empty()) {
+      if (const std::string near = nearest(pin->first, known); !near.empty()) {
         hint = "did you mean '" + near + "'?";
       } else {
-        for (const std::string& word : known) hint += (hint.empty() ? "known: " : ", ") + word;
+        for (const std::string& name : known) hint += (hint.empty() ? "known: " : ", ") + name;
       }
-      problems.push_back({option, "'" + name + "' cannot be pinned", hint});
+      problems.push_back({option, "'" + pin->first + "' cannot be pinned", hint});
     }
-    pins.emplace_back(name, pin.substr(equals + 1));
+    pins.push_back(*pin);
   }
   if (problems.empty()) return pins;
   return Error{ErrorCode::kUsage, std::move(problems)};

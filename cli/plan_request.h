@@ -1,6 +1,7 @@
 // What `orrery plan` and its questions read from the command line: nouns, pins, budget of time.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,22 @@
 namespace orrery::cli {
 
 using PinList = std::vector<std::pair<std::string, std::string>>;
+
+// One noun of a request, or its problems among the others'.
+template <class T>
+void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& code) {
+  if (result.ok()) {
+    noun = std::move(result).value();
+    return;
+  }
+  code = result.error().code;
+  const auto& found = result.error().problems;
+  problems.insert(problems.end(), found.begin(), found.end());
+}
+
+// A word NAME=VALUE in two; where it is none, none and a problem.
+std::optional<PinList::value_type> split_pin(const std::string& word, const std::string& option,
+                                             std::vector<Problem>& problems);
 
 // Words NAME=VALUE of names that can be pinned; kUsage names all that are not. `option`: "--pin".
 Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option);

@@ -47,8 +47,8 @@ struct Stack {
   std::string family;  // whose prior its parameters start from: "megatron", "fsdp", ...
   // What it does, from its documentation (each file's "source").
   AttentionKernel attention = AttentionKernel::kFlash;
-  bool fuses_sinks = false;  // flash kernels know sinks (cuDNN since 9.13; FlashAttention does not)
-  bool fused_passes = true;  // element-wise neighbours in one kernel
+  bool fuses_sinks = false;          // flash kernels know sinks: an assumption that most do not
+  bool fused_passes = true;          // element-wise neighbours in one kernel
   bool overlaps_gradients = true;    // reduction of gradients beside the last backward
   bool overlaps_parameters = false;  // gathering of updated parameters beside the first forward
   bool overlaps_tensor = false;      // collectives of the tensor axis beside products, in parts

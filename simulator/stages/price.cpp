@@ -21,8 +21,9 @@ constexpr double kTileEnds = 1.05;
 constexpr double kPassHalf = 2 << 20;       // bytes of a pass at which it has half the bandwidth
 constexpr double kMessageHalf = 256 << 10;  // bytes of a rank's part at which a link has half
 // The same of rings inside a node, and the share of the bandwidth that the protocols for small
-// messages reach instead: both from nccl-tests on 8 H100 (github.com/NVIDIA/nccl-tests; 18 us for
-// the smallest, 28 us for 1 MiB, 121 us for 16 MiB, 195 us for 32 MiB all-reduced).
+// messages reach instead: both from a table of nccl-tests on eight devices, which it does not name;
+// its bandwidths are those of NVLink 4 (github.com/kvcache-ai/Mooncake, pull request 3484: 18 us
+// for the smallest, 28 us for 1 MiB, 121 us for 16 MiB, 195 us for 32 MiB all-reduced).
 constexpr double kRingHalf = 1.7e6;
 constexpr double kSmallShare = 0.35;
 // FlashAttention 2 on Hopper against kernels that use its asynchronous units: 370 of 648 TFLOP/s
@@ -129,19 +130,18 @@ double Price::product(const Task& t) const {
   const DeviceProfile& d = job_.cluster.device;
   const double processors =
       d.processors > 0 ? static_cast<double>(d.processors) : kUnknownProcessors;
-  double peak = d.peak_bf16.value() * d.attainable.product;
+  double nominal = d.peak_bf16.value(), reached = d.attainable.product;
   if (t.low_precision && d.peak_fp8.value() > 0) {
-    peak = d.peak_fp8.value() * d.attainable.low_product;
+    nominal = d.peak_fp8.value();
+    reached = d.attainable.low_product;
   } else if (job_.precision == Precision::kFp32) {
-    peak = d.peak_fp32.value() * d.attainable.product;
+    nominal = d.peak_fp32.value();
   }
-  const bool low = t.low_precision && d.peak_fp8.value() > 0;
-  const double nominal = low ? d.peak_fp8.value() : d.peak_bf16.value();
   const double ends = kTileEnds * nominal / d.memory_bandwidth.value();
   const double share =
       filled(t.m, t.n, t.groups, processors) * t.k / (t.k + ends) * aligned(t.aligned);
   const double bytes = t.bytes / (d.memory_bandwidth.value() * d.attainable.memory);
-  const double product = t.flops / (peak * share) * job_.stack.product_factor;
+  const double product = t.flops / (nominal * reached * share) * job_.stack.product_factor;
   return job_.trains_adapters ? product + bytes : std::max(product, bytes);
 }
 

@@ -6,31 +6,17 @@
 
 #include "planner/footprint.h"
 #include "planner/planner.h"
-#include "tests/support/plans.h"
+#include "tests/planner/requests.h"
 
 namespace orrery::planner {
 namespace {
-
-// Memory binds, so that the search has work to do.
-Request tight_request() {
-  Request r;
-  r.model = small_moe_model(4, 8);
-  r.cluster = small_cluster(8);
-  r.workload = small_workload(32, DType::kBFloat16);
-  r.workload.sequence_tokens = 2048;
-  r.workload.document_tokens = {2048};
-  r.cluster.device.memory = r.cluster.device.reserved + Bytes(45'000'000);
-  r.runners_up = 3;
-  r.probes = std::make_shared<ProbeStore>();
-  return r;
-}
 
 std::function<bool()> after_questions(int questions) {
   return [asked = 0, questions]() mutable { return ++asked > questions; };
 }
 
 TEST(Budget, TheGapClosesAndTheBestOnlyImproves) {
-  Request r = tight_request();
+  Request r = tight_request(3);
   const Plan whole = *plan(r).value().best;
   EXPECT_EQ(unproved_gap(whole.proof), 0);
   double best = 1e9, bound = 0;
@@ -55,7 +41,7 @@ TEST(Budget, TheGapClosesAndTheBestOnlyImproves) {
 }
 
 TEST(Budget, TheSameQuestionsGiveTheSamePlan) {
-  Request r = tight_request();
+  Request r = tight_request(3);
   r.stop = after_questions(50);
   Plan a = *plan(r).value().best;
   r.stop = after_questions(50);
@@ -65,7 +51,7 @@ TEST(Budget, TheSameQuestionsGiveTheSamePlan) {
 }
 
 TEST(Budget, WhatDoesNotFitIsNotCalledUnfitForWantOfTime) {
-  Request r = tight_request();
+  Request r = tight_request(3);
   r.stop = [] { return true; };
   ASSERT_TRUE(plan(r).value().best);  // one in eight candidates fits: the search goes on to one
   r.cluster.device.memory = r.cluster.device.reserved + Bytes(64 << 10);

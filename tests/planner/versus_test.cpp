@@ -9,24 +9,10 @@
 #include "planner/explain.h"
 #include "planner/footprint.h"
 #include "simulator/simulator.h"
-#include "tests/support/plans.h"
+#include "tests/planner/requests.h"
 
 namespace orrery::planner {
 namespace {
-
-// A small job on which memory binds.
-Request tight_request() {
-  Request r;
-  r.model = small_moe_model(4, 8);
-  r.cluster = small_cluster(8);
-  r.workload = small_workload(32, DType::kBFloat16);
-  r.workload.sequence_tokens = 2048;
-  r.workload.document_tokens = {2048};
-  r.cluster.device.memory = r.cluster.device.reserved + Bytes(45'000'000);
-  r.runners_up = 0;
-  r.probes = std::make_shared<ProbeStore>();
-  return r;
-}
 
 // Spans worked out by hand: forward 0-10, a gather 5-20 beside an exchange 12-20, backward 20-30.
 TEST(Terms, ASweepByHand) {
@@ -69,7 +55,7 @@ TEST(Terms, SumToTheStepOfRandomPlans) {
 }
 
 TEST(Versus, TheBestAgainstItselfIsTheSame) {
-  const Request r = tight_request();
+  const Request r = tight_request(0);
   const Plan best = *plan(r).value().best;
   const Comparison c = versus(r, best, pins_of(best)).value();
   ASSERT_TRUE(c.own && c.fits);
@@ -78,7 +64,7 @@ TEST(Versus, TheBestAgainstItselfIsTheSame) {
 }
 
 TEST(Versus, WhatIsPinnedHoldsAndTheRestIsSearched) {
-  const Request r = tight_request();
+  const Request r = tight_request(0);
   const Plan best = *plan(r).value().best;
   const std::string other = best.layout.micro_batch == 1 ? "2" : "1";
   const Comparison c = versus(r, best, {{"micro_batch", other}}).value();
@@ -96,7 +82,7 @@ TEST(Versus, WhatIsPinnedHoldsAndTheRestIsSearched) {
 }
 
 TEST(Versus, ABrokenRuleIsNamedWithTheNearestThatFits) {
-  const Request r = tight_request();
+  const Request r = tight_request(0);
   const Plan best = *plan(r).value().best;
   const Comparison c = versus(r, best, {{"ep", "3"}}).value();  // 8 experts do not divide by 3
   EXPECT_FALSE(c.own);
@@ -108,7 +94,7 @@ TEST(Versus, ABrokenRuleIsNamedWithTheNearestThatFits) {
 }
 
 TEST(Versus, AShortageNamesTheBytesAndTheNearestThatFits) {
-  const Request r = tight_request();
+  const Request r = tight_request(0);
   const Plan best = *plan(r).value().best;
   const Comparison c =
       versus(r, best, {{"recompute_layers", "0"}, {"micro_batch", "4"}, {"sp", "1"}}).value();
@@ -121,7 +107,7 @@ TEST(Versus, AShortageNamesTheBytesAndTheNearestThatFits) {
 }
 
 TEST(Versus, WhereNoLayoutIsLegalTheNearestBatchIs) {
-  Request r = tight_request();
+  Request r = tight_request(0);
   r.cluster = small_cluster(7);
   r.cluster.device.memory = r.cluster.device.reserved + Bytes(200'000'000);
   const auto found = plan(r);  // 32 sequences over 7 ranks, or over shares of 4 heads
@@ -133,13 +119,13 @@ TEST(Versus, WhereNoLayoutIsLegalTheNearestBatchIs) {
   EXPECT_EQ(near->plan.layout.world(), 7);
   EXPECT_LE(near->plan.predicted.peak.value(), 200'000'000);
   // A pin that forbids all is the first to go.
-  Request pinned = tight_request();
+  Request pinned = tight_request(0);
   pinned.pins = {{"ep", "3"}};
   EXPECT_EQ(nearest_legal(pinned)->change, "without the pins");
 }
 
 TEST(Versus, AnUnknownNameIsAWrongCall) {
-  const Request r = tight_request();
+  const Request r = tight_request(0);
   const Plan best = *plan(r).value().best;
   const auto c = versus(r, best, {{"epp", "3"}});
   ASSERT_FALSE(c.ok());

@@ -59,8 +59,9 @@ TEST(Price, KernelsOfHopperAreFasterThereAlone) {
             attention_seconds("A100-80GB", AttentionKernel::kFlashAsync));
 }
 
-// nccl-tests' all_reduce_perf on eight H100, out of place (github.com/kvcache-ai/Mooncake, pull
-// request 3484): within a half at every size, with the link's prior.
+// nccl-tests' all_reduce_perf on eight devices, out of place (github.com/kvcache-ai/Mooncake, pull
+// request 3484; not named, by their bandwidth of NVLink 4): within a half at every size, with the
+// link's prior. The constants were taken from the same table.
 TEST(Price, RingsRampUpAsMeasured) {
   const Job job = on("H100-80GB");
   const Price price(job);
