@@ -31,10 +31,9 @@ void bounds(benchmark::State& state, const std::string& model, const std::string
     bound.enter(block);
     for (const std::int64_t v : virtual_stages_of(base, c, block.pp, bound.micro_batches())) {
       for (std::size_t r = 0; r < c.recompute.size(); ++r) {
-        std::vector<std::int64_t> depths = {0};
-        if (c.recompute[r].full()) depths = full_layers_of(c, base.model.layers, block.pp * v);
-        for (const std::int64_t depth : depths) {
-          const Line line = bound.line(v, r, depth);
+        for (const std::int64_t depth : depths_of(c, r, base.model.layers, block.pp * v)) {
+          const std::vector<Deal> deals = deals_of(c.deal, base.model.layers, block.pp * v);
+          const Line line = bound.line(v, r, depth, deals[at % deals.size()]);
           for (const PipelineSchedule schedule : schedules_of(c, block.pp, v, block.ep)) {
             for (std::size_t s = 0; s < bound.shardings().size(); ++s, ++count) {
               benchmark::DoNotOptimize(bound.bytes(line, schedule, s));

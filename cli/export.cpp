@@ -7,6 +7,7 @@
 #include "cli/formats.h"
 #include "cli/handover.h"
 #include "cli/inputs.h"
+#include "cli/job_explain.h"
 #include "core/quantity.h"
 #include "handover/handover.h"
 #include "ui-export/chrome.h"
@@ -44,6 +45,8 @@ void say_next(const std::string& subject, Output& out) {
   const Result<bool> trace = is_trace(subject);
   if (trace.ok() && trace.value()) {
     out.next({"orrery", "analyze", subject, "breakdown"}, "the same trace in figures");
+  } else if (is_job(subject)) {
+    out.next({"orrery", "simulate", subject}, "what is predicted of this job");
   } else {
     out.next({"orrery", "explain", subject}, "why this plan won");
   }
@@ -91,12 +94,12 @@ const Command& export_command() {
   static const Command command = {
       "export",
       "a trace for a viewer, a plan for another engine",
-      "Writes a trace in another format, or a plan as the launch flags or\n"
-      "the config of Megatron-LM, torchtitan, XTuner or DeepSpeed.",
+      "Writes a trace in another format, or a plan or a job over all axes as the\n"
+      "launch flags or the config of Megatron-LM, torchtitan, XTuner or DeepSpeed.",
       "orrery export run.db --format chrome -o run.json\n"
       "orrery export run.db --format html -o report.html\n"
       "orrery export plan.json --format megatron -o run.sh",
-      {{"TRACE", "a trace; for html also a plan; for engines a plan"}},
+      {{"TRACE", "a trace; for html also a plan; for engines a plan or a job"}},
       {{"--format", "NAME", "orrery list formats", "chrome"},
        {"-o,--out", "FILE", "where it goes", "", true},
        {"--against", "SIM", "html: another prediction of the run", ""}},

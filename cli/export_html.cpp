@@ -8,6 +8,8 @@
 
 #include "cli/files.h"
 #include "cli/inputs.h"
+#include "cli/job_explain.h"
+#include "cli/plan_page.h"
 #include "cli/simulation.h"
 #include "ui-export/html/report.h"
 
@@ -20,6 +22,7 @@ struct Subject {
   std::optional<Prediction> prediction;
   std::string predicted_by;
   std::vector<std::string> remarks;
+  Json answer;  // of a plan
 };
 
 Status simulate_into(Plan plan, std::vector<Binding> bindings, Subject& subject) {
@@ -99,15 +102,27 @@ Result<Subject> open_subject(const Arguments& arguments) {
     TRY_OK(predict_run(path, subject));
   } else if (!trace) {
     TRY(Plan plan, load_plan(path));
+    subject.answer = plan_answer(plan);
     TRY_OK(simulate_into(std::move(plan), {}, subject));
     subject.predicted_by = "simulated from the plan, with drawn expert loads";
   }
   return subject;
 }
 
+// A job over all axes has no trace: its page is of what its planner answered.
+Status export_job(const Arguments& arguments) {
+  if (arguments.has("against")) {
+    return Error::of(ErrorCode::kUsage, "--against", arguments.text("TRACE") + " is a job",
+                     "give the run first: orrery export run.db --against SIM");
+  }
+  TRY(const JobPageInput input, read_job_page(arguments.text("TRACE")));
+  return write_whole(arguments.text("out"), job_page(input));
+}
+
 }  // namespace
 
 Status export_html(const Arguments& arguments, Output& out) {
+  if (is_job(arguments.text("TRACE"))) return export_job(arguments);
   TRY(Subject subject, open_subject(arguments));
   HtmlInput input;
   if (subject.predicted) input.predicted = &*subject.predicted;
@@ -115,6 +130,7 @@ Status export_html(const Arguments& arguments, Output& out) {
   input.prediction = subject.prediction;
   input.predicted_by = subject.predicted_by;
   input.remarks = subject.remarks;
+  input.answer = subject.answer;
   TRY(const std::string page, html_report(input));
   for (const std::string& remark : subject.remarks) out.warn(remark);
   return write_whole(arguments.text("out"), page);

@@ -3,6 +3,7 @@
 
 #include "cli/files.h"
 #include "cli/output.h"
+#include "core/job_json.h"
 #include "core/json.h"
 
 namespace orrery::cli {
@@ -20,6 +21,16 @@ Result<Plan> open_plan(const std::string& path) {
                      "`" + shell_line({"orrery", "simulate", path}) + "` reads it");
   }
   return load_plan(path);
+}
+
+Result<Job> open_job(const std::string& path) {
+  const Result<Json> json = Json::load(path);
+  if (json.ok() && json.value().is_object() && json.value().find("layout") != nullptr) {
+    return Error::of(ErrorCode::kInvalid, path,
+                     "is a plan of the engine, and this wants a job over all axes",
+                     "`orrery plan --for simulate -o FILE` writes one");
+  }
+  return load_job(path);
 }
 
 Result<TraceReader> open_trace(const std::string& path) {

@@ -3,13 +3,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/table.h"
 #include "core/job_json.h"
 #include "core/quantity.h"
+#include "planner/jobs/decide.h"
+#include "simulator/stages/speed.h"
 
 namespace orrery::cli {
 namespace {
 
+using planner::jobs::FrontierJob;
 using planner::jobs::JobPlan;
 using planner::jobs::JobProof;
 using planner::jobs::PlannedJob;
@@ -17,29 +22,6 @@ using planner::jobs::Rival;
 using planner::jobs::Term;
 using planner::jobs::terms_of;
 using simulator::JobPrediction;
-
-double tokens_of(const Job& job) {
-  return static_cast<double>(job.sequence_tokens) * static_cast<double>(job.global_sequences);
-}
-
-// Keys that a token attends to in the mean, itself among them.
-double mean_attended(const Job& job) {
-  const auto tokens = static_cast<double>(job.sequence_tokens);
-  if (job.documents.empty()) return (tokens + 1) / 2;
-  double pairs = 0;
-  for (const std::int64_t d : job.documents) pairs += static_cast<double>(d * (d + 1)) / 2;
-  return pairs / tokens;
-}
-
-// Of the peak of the precision that products run in.
-double mfu(const Job& job, double step_s) {
-  const DeviceProfile& d = job.cluster.device;
-  double peak = d.peak_bf16.value();
-  if (job.precision == Precision::kFp8) peak = d.peak_fp8.value();
-  if (job.precision == Precision::kFp32) peak = d.peak_fp32.value();
-  const double flops = training_flops_per_token(job.model, mean_attended(job)) * tokens_of(job);
-  return flops / (step_s * peak * static_cast<double>(job.cluster.devices));
-}
 
 Bytes whole(double bytes) {
   return Bytes(static_cast<std::int64_t>(bytes));
@@ -58,7 +40,21 @@ void print_rivals(const JobPlan& plan, Output& out) {
     const Seconds step = rival.best->predicted.step;
     table.row({format_seconds(step),
                signed_percent(step.value() / plan.best->predicted.step.value() - 1), rival.family,
-               rival.lost_by, words_of(rival.best->job)});
+               (rival.tie ? "tie: " : "") + rival.lost_by, words_of(rival.best->job)});
+  }
+  out.line(table.text());
+}
+
+void print_frontier(const JobPlan& plan, Output& out) {
+  if (plan.frontier.empty()) return;
+  out.heading("the fastest on devices with less memory");
+  TextTable table(
+      {{"from", Align::kRight}, {"step", Align::kRight}, {"slower", Align::kRight}, {"layout"}});
+  for (const FrontierJob& step : plan.frontier) {
+    const Seconds time = step.job.predicted.step;
+    table.row({format_bytes(whole(step.memory_bytes)), format_seconds(time),
+               signed_percent(time.value() / plan.best->predicted.step.value() - 1),
+               words_of(step.job.job)});
   }
   out.line(table.text());
 }
@@ -77,23 +73,97 @@ void print_proof(const JobPlan& plan, Output& out) {
   out.line(fmt::format("  {} legal jobs of {} layouts, {} bounded, {} predicted, in {}", p.legal,
                        p.layouts, p.bounded, p.replayed, format_seconds(Seconds(p.seconds))));
   if (!plan.best) return;
-  out.line(fmt::format("  closed: no other job takes less than {}; the best takes {}",
-                       format_seconds(Seconds(p.bound_remaining_s)),
-                       format_seconds(Seconds(p.best_s))));
+  const bool p90 = plan.decision.risk == planner::Risk::kP90;
+  const std::string best = format_seconds(Seconds(p.best_s));
+  const char* of = p90 ? " at its 90th percentile" : "";
+  if (p.closed()) {
+    out.line(fmt::format("  closed: no other job takes less than {}{}; the fastest takes {}",
+                         format_seconds(Seconds(std::min(p.best_s, p.bound_remaining_s))), of,
+                         best));
+    return;
+  }
+  const double better = 1 - p.bound_remaining_s / p.best_s;
+  out.line(better < 1 ? fmt::format("  not proved: at most {} better than the {}{} exists",
+                                    percent(better), best, of)
+                      : fmt::format("  not proved: {}{} is the best so far", best, of));
+  if (plan.stopped) out.line("  the search was ended by --budget");
+}
+
+// Which of the jobs that cannot be told apart was taken.
+void print_decision(const JobPlan& plan, Output& out) {
+  const planner::jobs::JobDecision& d = plan.decision;
+  const bool p90 = d.risk == planner::Risk::kP90;
+  if (d.ties == 0 && d.complete && !p90) return;
+  out.heading("decision");
+  const std::string others = d.ties == 1 ? "1 other job" : fmt::format("{} other jobs", d.ties);
+  if (d.ties == 0 && !d.complete) {
+    out.line("  whether others tie with the fastest was not looked for to the end");
+  } else {
+    out.line(fmt::format("  {}{} cannot be told apart from the fastest{}",
+                         d.complete ? "" : "at least ", others,
+                         p90 ? ", by their 90th percentiles" : ""));
+  }
+  if (!d.fastest) {
+    out.line("  taken: the fastest");
+    return;
+  }
+  const double own = planner::jobs::score_of(plan.best->predicted, d.risk);
+  const double fastest = planner::jobs::score_of(d.fastest->predicted, d.risk);
+  out.line("  taken: the simplest of them; with --ties fastest:");
+  TextTable facts({{""}, {""}});
+  facts.row(
+      {fmt::format("{} ({})", format_seconds(Seconds(fastest)), signed_percent(fastest / own - 1)),
+       words_of(d.fastest->job)});
+  out.line(facts.text());
+}
+
+Json predicted_json(const PlannedJob& planned) {
+  Json memory = Json::object();
+  for (const MemoryRow& row : planned.memory) memory.set(row.cls, row.bytes.value());
+  return prediction_json(planned.job, planned.predicted).set("memory", std::move(memory));
 }
 
 Json planned_json(const PlannedJob& planned) {
   return Json::object()
       .set("job", axes_json(planned.job))
-      .set("predicted", prediction_json(planned.job, planned.predicted));
+      .set("predicted", predicted_json(planned));
+}
+
+Json frontier_json(const JobPlan& plan) {
+  Json rows = Json::array();
+  for (const FrontierJob& step : plan.frontier) {
+    rows.push(planned_json(step.job)
+                  .set("memory_bytes", whole(step.memory_bytes).value())
+                  .set("searched_bytes", whole(step.searched_bytes).value()));
+  }
+  return rows;
+}
+
+// Seconds of each cell, by [stage * virtual stages + chunk].
+Json cells_json(const simulator::CellTimes& cells) {
+  const auto list = [](const std::vector<double>& times) {
+    Json row = Json::array();
+    for (const double seconds : times) row.push(seconds);
+    return row;
+  };
+  return Json::object()
+      .set("forward", list(cells.forward))
+      .set("backward", list(cells.backward))
+      .set("weight", list(cells.weight))
+      .set("forward_hides", list(cells.forward_hides))
+      .set("backward_hides", list(cells.backward_hides))
+      .set("send_s", cells.send)
+      .set("computes_while_sending", cells.beside);
 }
 
 Json rivals_json(const JobPlan& plan) {
   Json rows = Json::array();
   for (const Rival& rival : plan.rivals) {
     Json row = rival.best ? planned_json(*rival.best) : Json::object();
-    rows.push(
-        row.set("family", rival.family).set("lost_by", rival.lost_by).set("proved", rival.proved));
+    rows.push(row.set("family", rival.family)
+                  .set("lost_by", rival.lost_by)
+                  .set("proved", rival.proved)
+                  .set("tie", rival.tie));
   }
   return rows;
 }
@@ -109,21 +179,34 @@ Json proof_json(const JobProof& p) {
       .set("seconds", p.seconds);
 }
 
+Json decision_json(const planner::jobs::JobDecision& d) {
+  Json json = Json::object();
+  json.set("risk", d.risk == planner::Risk::kP90 ? "p90" : "expected")
+      .set("asked_fit", d.probability_fits)
+      .set("ties", d.ties)
+      .set("all_ties_found", d.complete);
+  if (d.fastest) json.set("fastest", planned_json(*d.fastest));
+  return json;
+}
+
 }  // namespace
 
-void print_job(const Job& job, const JobPrediction& p, Output& out) {
+void print_job_facts(const Job& job, const JobPrediction& p, Output& out) {
   TextTable facts({{""}, {""}});
   facts.row({"layout", words_of(job)});
   facts.row({"step", fmt::format("{}  ({} to {})", format_seconds(p.step), format_seconds(p.p10),
                                  format_seconds(p.p90))});
-  facts.row(
-      {"speed", fmt::format("{} tokens/s, {} MFU", format_count(tokens_of(job) / p.step.value()),
-                            percent(mfu(job, p.step.value())))});
+  facts.row({"speed", fmt::format("{} tokens/s, {} MFU",
+                                  format_count(simulator::tokens_a_step(job) / p.step.value()),
+                                  percent(simulator::mfu(job, p.step)))});
   facts.row(
       {"memory", fmt::format("{} of {} a device; fits with a probability of {}",
                              format_bytes(whole(p.peak_bytes)), format_bytes(whole(p.usable_bytes)),
                              percent(p.probability_fits))});
   out.line(facts.text());
+}
+
+void print_job_parts(const JobPrediction& p, Output& out) {
   out.heading("where the step of the slowest stage goes");
   TextTable table({{"part"}, {"time", Align::kRight}, {"share", Align::kRight}});
   for (const Term& term : terms_of(p.parts)) {
@@ -134,6 +217,11 @@ void print_job(const Job& job, const JobPrediction& p, Output& out) {
   out.line(table.text());
 }
 
+void print_job(const Job& job, const JobPrediction& p, Output& out) {
+  print_job_facts(job, p, out);
+  print_job_parts(p, out);
+}
+
 Json prediction_json(const Job& job, const JobPrediction& p) {
   Json parts = Json::object();
   for (const Term& term : terms_of(p.parts)) parts.set(term.name, term.seconds);
@@ -141,8 +229,8 @@ Json prediction_json(const Job& job, const JobPrediction& p) {
       .set("step_s", p.step.value())
       .set("p10_s", p.p10.value())
       .set("p90_s", p.p90.value())
-      .set("tokens_per_s", tokens_of(job) / p.step.value())
-      .set("mfu", mfu(job, p.step.value()))
+      .set("tokens_per_s", simulator::tokens_a_step(job) / p.step.value())
+      .set("mfu", simulator::mfu(job, p.step))
       .set("parts", std::move(parts))
       .set("allocated_bytes", whole(p.allocated_bytes).value())
       .set("peak_bytes", whole(p.peak_bytes).value())
@@ -153,7 +241,9 @@ Json prediction_json(const Job& job, const JobPrediction& p) {
 void print_job_plan(const JobPlan& plan, Output& out) {
   if (plan.best) {
     print_job(plan.best->job, plan.best->predicted, out);
+    print_decision(plan, out);
     print_rivals(plan, out);
+    print_frontier(plan, out);
   } else if (plan.nearest) {
     out.heading("nothing fits; the job that needs least memory");
     print_job(plan.nearest->job, plan.nearest->predicted, out);
@@ -170,8 +260,11 @@ Json to_json(const JobPlan& plan) {
   Json json = versioned();
   if (plan.best) {
     json.set("job", axes_json(plan.best->job))
-        .set("predicted", prediction_json(plan.best->job, plan.best->predicted))
+        .set("predicted", predicted_json(*plan.best))
+        .set("decision", decision_json(plan.decision))
         .set("runners_up", rivals_json(plan));
+    if (!plan.frontier.empty()) json.set("frontier", frontier_json(plan));
+    if (!plan.cells.forward.empty()) json.set("cells", cells_json(plan.cells));
   }
   if (plan.nearest) json.set("nearest", planned_json(*plan.nearest));
   if (plan.changed) {

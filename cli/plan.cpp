@@ -4,14 +4,15 @@
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/handover.h"
+#include "cli/plan_asked.h"
 #include "cli/plan_jobs.h"
 #include "cli/plan_questions.h"
 #include "cli/plan_report.h"
 #include "cli/plan_request.h"
-#include "cli/plan_versus.h"
 #include "cli/progress.h"
 #include "core/quantity.h"
 #include "planner/explain.h"
+#include "planner/frontier.h"
 #include "planner/planner.h"
 
 namespace orrery::cli {
@@ -42,10 +43,6 @@ Result<bool> for_simulation(const Arguments& arguments) {
                      "train or simulate");
   }
   const bool simulates = what == "simulate";
-  if (simulates && arguments.all("cluster").size() > 1) {
-    return Error::of(ErrorCode::kUsage, "--cluster", "several are for plans of the engine",
-                     "one cluster with --for simulate");
-  }
   const auto given = [&](const auto& options) {
     for (const char* option : options) {
       if (arguments.has(option)) return std::string("--") + option;
@@ -87,16 +84,8 @@ Result<int> run_one(const Arguments& arguments, Output& out) {
   const bool writes = arguments.has("out") || !out.json();
   if (writes) TRY_OK(check_output(path, files_read(arguments)));
   TRY(const planner::DecisionRule rule, read_rule(arguments));
-  TRY(const planner::Reliability reliability, read_reliability(arguments));
-  std::int64_t tokens = 0;
-  if (arguments.has("tokens")) {
-    TRY(tokens, parse_count(arguments.text("tokens"), "--tokens"));
-  }
-  PinList own;
-  if (arguments.has("versus")) {
-    TRY(own, read_versus(arguments.text("versus")));
-    if (!arguments.has("runners-up")) request.runners_up = 0;
-  }
+  TRY(const Beside beside, read_beside(arguments));
+  if (beside.own && !arguments.has("runners-up")) request.runners_up = 0;
   const Result<planner::Outcome> searched = search(request, rule, out);
   if (!searched.ok()) return with_nearest(searched.error(), request);
   const planner::Outcome& found = searched.value();
@@ -107,33 +96,27 @@ Result<int> run_one(const Arguments& arguments, Output& out) {
                         out.json() && found.shortage ? found.shortage->advice : ""));
     return static_cast<int>(ErrorCode::kInfeasible);
   }
-  const Json json = to_json(*found.best);
+  Plan best = *found.best;
+  if (arguments.has("frontier")) best.frontier = planner::frontier_of(request, best);
+  const Json json = to_json(best);
   if (writes) TRY_OK(write_whole(path, json.dump() + "\n"));
-  print_plan(*found.best, out);
-  // Alone, the document is the plan; beside an answer, one of its two parts.
-  Json answers = versioned();
-  answers.set("plan", json);
-  if (arguments.has("versus")) {
-    TRY(const planner::Comparison beside, planner::versus(request, *found.best, own));
-    print_versus(beside, out);
-    answers.set("versus", versus_json(beside));
-  }
-  if (arguments.has("tokens")) {
-    const planner::LongRun run_of_it = planner::run_of(*found.best, tokens, reliability);
-    print_long_run(run_of_it, out);
-    answers.set("run", long_run_json(run_of_it));
-  }
-  out.document(arguments.has("versus") || arguments.has("tokens") ? answers : json);
+  print_plan(best, out);
+  // Alone, the document is the plan; beside an answer, one of its parts.
+  TRY(const Json answers,
+      answer_beside(beside, asked_of(request, rule), planner::answer_of(best, true), json, out));
+  out.document(answers);
   if (writes) {
     out.note("wrote " + path);
-    say_next(*found.best, path, out);
+    say_next(best, path, out);
+    if (!best.frontier.empty()) {
+      out.next({"orrery", "export", path, "--format", "html", "-o", "plan.html"}, "a page of it");
+    }
   }
   return 0;
 }
 
 Result<int> run(const Arguments& arguments, Output& out) {
   TRY(const bool simulates, for_simulation(arguments));
-  if (simulates) return plan_jobs(arguments, out);
   // One question a call: what they print is not the same.
   std::vector<std::string> asked;
   for (const char* name : {"versus", "size-for", "max-seq", "sweep"}) {
@@ -148,6 +131,14 @@ Result<int> run(const Arguments& arguments, Output& out) {
   if (arguments.has("csv") && !arguments.has("sweep")) {
     return Error::of(ErrorCode::kUsage, "--csv", "is for --sweep", "add --sweep KEY=A,B");
   }
+  if (arguments.has("frontier")) {
+    if (arguments.has("budget")) asked.emplace_back("--budget");
+    if (arguments.text("risk") == "p90") asked.emplace_back("--risk p90");
+    if (!asked.empty()) {
+      return Error::of(ErrorCode::kUsage, "--frontier", "does not go with " + asked[0],
+                       "it is of expected steps, beside one plan, each size of memory to the end");
+    }
+  }
   const bool alone = asked.empty() || asked[0] == "--versus";
   if (arguments.has("import") && !alone) {
     return Error::of(ErrorCode::kUsage, "--import", "does not go with " + asked[0],
@@ -157,7 +148,7 @@ Result<int> run(const Arguments& arguments, Output& out) {
   if (arguments.has("max-seq")) return answer_longest(arguments, out);
   if (arguments.has("sweep")) return answer_sweep(arguments, out);
   if (several) return answer_clusters(arguments, out);
-  return run_one(arguments, out);
+  return simulates ? plan_jobs(arguments, out) : run_one(arguments, out);
 }
 
 }  // namespace
@@ -173,6 +164,7 @@ const Command& plan_command() {
       "orrery plan --model qwen3-235b-a22b --cluster h800x256 --pin ep=8 -o plan-ep8.json\n"
       "orrery plan --for simulate --model deepseek-v3 --cluster h800x2048\n"
       "orrery plan --model qwen3-30b-a3b --cluster h800x64 --versus ep=8,micro_batch=1\n"
+      "orrery plan --for simulate --model llama-3-70b --cluster h100x64 --versus tp=8,pp=2\n"
       "orrery plan --model qwen3-30b-a3b --cluster h100x8 --size-for '10 days' --tokens 1T\n"
       "orrery plan --model qwen3-8b --cluster h100x8 --sweep workload.global_batch_tokens=1M,2M\n"
       "orrery plan --model qwen3-8b --cluster h800x64 --import run.sh -o theirs.json",
@@ -187,11 +179,11 @@ const Command& plan_command() {
        {"--parameters", "P", "fitted values of it; default: published, if there is such a set", ""},
        {"--threads", "N", "0: one a core, with --for simulate", "0"},
        {"--pin", "NAME=VALUE", "hold an axis, a chunk or a policy; repeatable", "", false, true},
-       {"--versus", "LAYOUT", "NAME=VALUE,... or a plan.json: set it beside the best", ""},
+       {"--versus", "LAYOUT", "NAME=VALUE,... or a plan's file: set it beside the best", ""},
        {"--size-for", "TIME", "the fewest devices of the template that train --tokens in it", ""},
        {"--max-seq", "", "the longest rows that fit", ""},
-       {"--sweep", "KEY=A,B", "a plan of each value; workload.*, cluster.*, model.* or a pin", "",
-        false, true},
+       {"--sweep", "KEY=A,B",
+        "a plan of each; workload.*, cluster.*, model.*, stack, stack.* or a pin", "", false, true},
        {"--csv", "FILE", "the sweep as CSV", ""},
        {"--tokens", "N", "of a whole run ('15T'): its wall time, failures included", ""},
        {"--device-mtbf", "TIME", "between failures of one device (default: 50677 h)", ""},
@@ -204,6 +196,8 @@ const Command& plan_command() {
        {"--fit-probability", "P", "at least, over draws of the experts' loads", "0.99"},
        {"--import", "FILE", "pins from another engine's file (export --format)", ""},
        {"--runners-up", "N", "N nearest, and one of each other family", "5"},
+       {"--frontier", "",
+        "also the fastest plan for devices with less memory (export --format html)", ""},
        {"-o,--out", "FILE", "where the plan goes (with --json only where given)", "plan.json"}},
       run};
   return command;

@@ -7,11 +7,12 @@
 #include <cmath>
 
 #include "cli/files.h"
-#include "cli/plan_report.h"
+#include "cli/plan_asked.h"
 #include "cli/table.h"
 #include "core/configs.h"
 #include "core/quantity.h"
-#include "planner/size.h"
+#include "planner/questions/job_searcher.h"
+#include "planner/questions/size.h"
 
 namespace orrery::cli {
 namespace {
@@ -28,40 +29,24 @@ Result<std::string> template_of(const std::string& word) {
   return sized ? word.substr(0, x) : word;
 }
 
-std::string plan_text(const Plan& plan) {
-  return layout_text(plan.model, plan.layout, plan.chunks, plan.policy);
-}
-
-Json plan_row(const Plan& plan) {
-  return Json::object()
-      .set("layout", to_json(plan.layout))
-      .set("chunks", to_json(plan.chunks))
-      .set("memory_policy", to_json(plan.policy))
-      .set("predicted", to_json(plan.predicted));
-}
-
 Json infinite_or(double value) {
   return number_or_null(value);
 }
 
-// Decides the plan, and writes it where -o asks for it.
-Result<int> write_asked(const Arguments& arguments, const planner::Request& request, Output& out) {
+// Plans the setting, and writes it where -o asks for it.
+Result<int> write_asked(const Arguments& arguments, const std::string& cluster,
+                        const planner::Setting& setting, Output& out) {
   if (!arguments.has("out")) return 0;
   const std::string path = arguments.text("out");
   TRY_OK(check_output(path, files_read(arguments)));
-  TRY(const planner::DecisionRule rule, read_rule(arguments));
-  TRY(const planner::Outcome found, planner::decide(request, rule));
-  if (!found.best) {
-    return Error::of(ErrorCode::kInfeasible, "--fit-probability", "no plan fits surely enough",
-                     "ask for a lower one");
-  }
-  TRY_OK(write_whole(path, to_json(*found.best).dump() + "\n"));
+  TRY(const Json json, file_json(arguments, cluster, setting));
+  TRY_OK(write_whole(path, json.dump() + "\n"));
   out.note("wrote " + path);
   return 0;
 }
 
 struct SizeQuestion {
-  planner::Request request;
+  Asked asked;
   std::string name;  // of the cluster's template
   std::int64_t tokens = 0;
   double limit_s = 0;
@@ -78,35 +63,72 @@ Result<SizeQuestion> read_size(const Arguments& arguments) {
   TRY(q.tokens, parse_count(arguments.text("tokens"), "--tokens"));
   TRY(q.reliability, read_reliability(arguments));
   TRY(q.name, template_of(arguments.text("cluster")));
-  TRY(q.request, read_request(arguments, q.name + "x1"));
+  TRY(q.asked, read_asked(arguments, q.name + "x1"));
   return q;
 }
 
+// Sizes that take longer than this many times the limit are not shown one by one.
+constexpr double kFar = 1.5;
+
+// In how far the sizes from `i` on have nothing to show: why, and how many; 0: it is shown.
+std::pair<std::string, std::size_t> passed_over(const SizeQuestion& q, const planner::Sized& sized,
+                                                std::size_t i) {
+  const auto why = [&](const planner::SizeTried& t) -> std::string {
+    if (!t.answer) return t.answer.reason;
+    return t.run.wall.value() > kFar * q.limit_s ? "too slow by far" : "";
+  };
+  const std::string first = why(sized.tried[i]);
+  std::size_t count = 0;
+  while (!first.empty() && i + count < sized.tried.size() && why(sized.tried[i + count]) == first) {
+    ++count;
+  }
+  // The last one is the nearest where none does it.
+  const bool all = i + count == sized.tried.size() && sized.tried.back().answer;
+  if (all && count > 0) --count;
+  return {first, count};
+}
+
 void print_sizes(const SizeQuestion& q, const planner::Sized& sized, Output& out) {
-  out.heading(fmt::format("devices of {} for {} tokens in {}", q.name,
+  out.heading(fmt::format("devices of {} for {} tokens in {}{}", q.name,
                           format_count(static_cast<double>(q.tokens)),
-                          wall_text(Seconds(q.limit_s))));
+                          wall_text(Seconds(q.limit_s)),
+                          q.asked.simulates ? ", with " + q.asked.setting.stack.name : ""));
   TextTable table({{"devices", Align::kRight},
                    {"step", Align::kRight},
                    {"MFU", Align::kRight},
                    {"goodput", Align::kRight},
                    {"wall time", Align::kRight},
                    {"plan"}});
-  for (const planner::SizeTried& t : sized.tried) {
-    if (!t.plan) {
-      table.row({fmt::format("{}", t.devices), "-", "-", "-", "-", "does not fit"});
+  const std::vector<planner::SizeTried>& tried = sized.tried;
+  for (std::size_t i = 0; i < tried.size();) {
+    const auto [why, count] = passed_over(q, sized, i);
+    const planner::SizeTried& t = tried[i];
+    if (count == 0) {
+      table.row({fmt::format("{}", t.devices), format_seconds(t.answer.step), percent(t.answer.mfu),
+                 percent(t.run.goodput), wall_text(t.run.wall), words_of(t.answer)});
+      ++i;
       continue;
     }
-    table.row({fmt::format("{}", t.devices), format_seconds(t.plan->predicted.step),
-               percent(t.plan->predicted.mfu), percent(t.run.goodput), wall_text(t.run.wall),
-               plan_text(*t.plan)});
+    const planner::SizeTried& last = tried[i + count - 1];
+    std::string devices = fmt::format("{}", t.devices), wall = "-";
+    if (count > 1) devices += fmt::format(" to {}", last.devices);
+    if (t.answer) {
+      Seconds least = t.run.wall;
+      for (std::size_t k = 1; k < count; ++k) least = std::min(least, tried[i + k].run.wall);
+      wall = (count > 1 ? "from " : "") + wall_text(least);
+    }
+    table.row({devices, "-", "-", "-", wall, why});
+    i += count;
   }
   if (!table.empty()) out.line(table.text());
   out.line(
       fmt::format("  fewer than {} would need more than the peak of every device", sized.least));
   if (!sized.met) return;
-  const planner::SizeTried& last = sized.tried.back();
-  out.line(fmt::format("  {} devices are the fewest that do it", last.devices));
+  const planner::SizeTried& last = tried.back();
+  out.line(fmt::format("  {} devices are the fewest that do it{}", last.devices,
+                       q.asked.simulates && last.devices > planner::kAllSizes
+                           ? ", of sizes an eighth of a power of two apart"
+                           : ""));
   print_long_run(last.run, out);
 }
 
@@ -114,8 +136,12 @@ Json sizes_json(const SizeQuestion& q, const planner::Sized& sized) {
   Json rows = Json::array();
   for (const planner::SizeTried& t : sized.tried) {
     Json row = Json::object();
-    row.set("devices", t.devices).set("feasible", t.plan.has_value());
-    if (t.plan) row.set("plan", plan_row(*t.plan)).set("run", long_run_json(t.run));
+    row.set("devices", t.devices).set("feasible", t.answer.fits);
+    if (t.answer) {
+      row.set("plan", row_json(t.answer)).set("run", long_run_json(t.run));
+    } else {
+      row.set("reason", t.answer.reason);
+    }
     rows.push(std::move(row));
   }
   Json json = versioned();
@@ -132,7 +158,7 @@ Json sizes_json(const SizeQuestion& q, const planner::Sized& sized) {
 std::string size_hint(const planner::Sized& sized) {
   const planner::SizeTried* fastest = nullptr;
   for (const planner::SizeTried& t : sized.tried) {
-    if (t.plan && (fastest == nullptr || t.run.wall < fastest->run.wall)) fastest = &t;
+    if (t.answer && (fastest == nullptr || t.run.wall < fastest->run.wall)) fastest = &t;
   }
   if (fastest != nullptr) {
     return fmt::format("the nearest: {} on {} devices; more time, or a larger batch",
@@ -146,20 +172,6 @@ std::string size_hint(const planner::Sized& sized) {
 }
 
 }  // namespace
-
-Result<planner::Reliability> read_reliability(const Arguments& arguments) {
-  planner::Reliability r;
-  const auto take = [&](const char* name, Seconds& out) -> Status {
-    if (!arguments.has(name)) return Ok{};
-    TRY(const double seconds, quantity_option(arguments, name, "s"));
-    out = Seconds(seconds);
-    return Ok{};
-  };
-  TRY_OK(take("device-mtbf", r.device_mtbf));
-  TRY_OK(take("save-time", r.save));
-  TRY_OK(take("restart-time", r.restart));
-  return r;
-}
 
 std::string wall_text(Seconds seconds) {
   const double s = seconds.value();
@@ -204,8 +216,8 @@ Result<int> answer_size(const Arguments& arguments, Output& out) {
   const auto cluster_of = [&](std::int64_t n) {
     return load_cluster(q.name + "x" + std::to_string(n));
   };
-  const planner::Sized sized =
-      planner::size_for(q.request, cluster_of, q.tokens, Seconds(q.limit_s), q.reliability);
+  const planner::Sized sized = planner::size_for(*q.asked.searcher, q.asked.setting, cluster_of,
+                                                 q.tokens, Seconds(q.limit_s), q.reliability);
   print_sizes(q, sized, out);
   out.document(sizes_json(q, sized));
   if (!sized.met) {
@@ -216,39 +228,49 @@ Result<int> answer_size(const Arguments& arguments, Output& out) {
         size_hint(sized)));
     return static_cast<int>(ErrorCode::kInfeasible);
   }
-  q.request.cluster = sized.tried.back().plan->cluster;
-  TRY_OK(write_asked(arguments, q.request, out));
   const std::string size = q.name + "x" + std::to_string(sized.tried.back().devices);
-  out.next({"orrery", "plan", "--model", arguments.text("model"), "--cluster", size}, "its plan");
+  TRY(q.asked.setting.cluster, load_cluster(size));
+  TRY_OK(write_asked(arguments, size, q.asked.setting, out));
+  out.next(call_of(arguments, size), "its plan");
   return 0;
 }
 
 Result<int> answer_longest(const Arguments& arguments, Output& out) {
-  TRY(planner::Request request, read_request(arguments, arguments.text("cluster")));
-  std::vector<planner::SequenceTried> tried = planner::longest_sequence(request);
+  TRY(Asked asked, read_asked(arguments, arguments.text("cluster")));
+  planner::Setting& setting = asked.setting;
+  std::vector<planner::SequenceTried> tried = planner::longest_sequence(*asked.searcher, setting);
   std::stable_sort(tried.begin(), tried.end(),
                    [](const auto& a, const auto& b) { return a.tokens < b.tokens; });
   const planner::SequenceTried* longest = nullptr;
-  out.heading(fmt::format("the longest rows of {} on {}, {} tokens a step", request.model.name,
-                          request.cluster.name,
-                          format_count(static_cast<double>(request.workload.global_tokens()))));
+  std::int64_t first = 0;  // of those that do not fit for one reason
+  out.heading(fmt::format("the longest rows of {} on {}, {} tokens a step{}", setting.model.name,
+                          setting.cluster.name,
+                          format_count(static_cast<double>(setting.workload.global_tokens())),
+                          asked.simulates ? ", with " + setting.stack.name : ""));
   TextTable table({{"tokens", Align::kRight},
                    {"step", Align::kRight},
                    {"tokens/s", Align::kRight},
                    {"memory", Align::kRight},
                    {"plan"}});
   Json rows = Json::array();
-  for (const planner::SequenceTried& t : tried) {
-    const std::string tokens = fmt::format("{}", t.tokens);
-    Json row = Json::object().set("sequence_tokens", t.tokens).set("feasible", t.plan.has_value());
-    if (t.plan) {
+  for (std::size_t i = 0; i < tried.size(); ++i) {
+    const planner::SequenceTried& t = tried[i];
+    Json row = Json::object().set("sequence_tokens", t.tokens).set("feasible", t.answer.fits);
+    if (t.answer) {
       longest = &t;
-      const Prediction& p = t.plan->predicted;
-      table.row({tokens, format_seconds(p.step), format_count(p.tokens_per_s), format_bytes(p.peak),
-                 plan_text(*t.plan)});
-      row.set("plan", plan_row(*t.plan));
+      table.row({fmt::format("{}", t.tokens), format_seconds(t.answer.step),
+                 format_count(t.answer.tokens_per_s), format_bytes(t.answer.peak),
+                 words_of(t.answer)});
+      row.set("plan", row_json(t.answer));
     } else {
-      table.row({tokens, "-", "-", "-", "does not fit"});
+      row.set("reason", t.answer.reason);
+      if (i == 0 || tried[i - 1].answer.reason != t.answer.reason) first = t.tokens;
+      // Those of one reason stand in one row.
+      if (i + 1 == tried.size() || tried[i + 1].answer.reason != t.answer.reason) {
+        table.row({first == t.tokens ? fmt::format("{}", first)
+                                     : fmt::format("{} to {}", first, t.tokens),
+                   "-", "-", "-", t.answer.reason});
+      }
     }
     rows.push(std::move(row));
   }
@@ -259,80 +281,101 @@ Result<int> answer_longest(const Arguments& arguments, Output& out) {
   if (longest == nullptr) {
     out.error(
         Error::of(ErrorCode::kInfeasible, "orrery plan",
-                  "rows of no length of " + request.model.name + " fit on " + request.cluster.name,
+                  "rows of no length of " + setting.model.name + " fit on " + setting.cluster.name,
                   "`orrery plan` without --max-seq says what would fit"));
     return static_cast<int>(ErrorCode::kInfeasible);
   }
   out.line(fmt::format("  {} tokens are the longest that fit", longest->tokens));
-  request.workload = longest->plan->workload;
-  TRY_OK(write_asked(arguments, request, out));
+  setting.workload = planner::with_sequence(setting.workload, longest->tokens);
+  TRY_OK(write_asked(arguments, arguments.text("cluster"), setting, out));
   if (!arguments.has("out")) {
-    out.next({"orrery", "plan", "--model", arguments.text("model"), "--cluster",
-              arguments.text("cluster"), "--max-seq", "-o", "plan.json"},
-             "keep the plan of the longest");
+    std::vector<std::string> again = call_of(arguments, arguments.text("cluster"));
+    again.insert(again.end(), {"--max-seq", "-o", "plan.json"});
+    out.next(again, "keep the plan of the longest");
   }
   return 0;
 }
 
-Result<int> answer_clusters(const Arguments& arguments, Output& out) {
-  TRY(const planner::DecisionRule rule, read_rule(arguments));
-  TRY(const planner::Reliability reliability, read_reliability(arguments));
-  std::int64_t tokens = 0;
-  if (arguments.has("tokens")) {
-    TRY(tokens, parse_count(arguments.text("tokens"), "--tokens"));
-  }
-  std::vector<planner::Request> requests;
-  for (const std::string& cluster : arguments.all("cluster")) {
-    TRY(planner::Request request, read_request(arguments, cluster));
-    if (!arguments.has("runners-up")) request.runners_up = 0;
-    requests.push_back(std::move(request));
-  }
-  out.heading(requests.front().model.name + ", " + requests.front().workload.name +
-              ", side by side");
+namespace {
+
+std::vector<TextTable::Column> cluster_columns(bool runs) {
   std::vector<TextTable::Column> columns = {{"cluster"},
                                             {"step", Align::kRight},
                                             {"tokens/s", Align::kRight},
                                             {"a device", Align::kRight},
                                             {"MFU", Align::kRight},
                                             {"memory", Align::kRight}};
-  if (tokens > 0) columns.push_back({"wall time", Align::kRight});
+  if (runs) columns.push_back({"wall time", Align::kRight});
   columns.push_back({"plan"});
-  TextTable table(columns);
+  return columns;
+}
+
+struct ClusterRow {
+  std::vector<std::string> cells;
+  Json json;
+  bool fits = false;
+};
+
+Result<ClusterRow> cluster_row(const Asked& asked, const Beside& beside) {
+  const planner::Setting& setting = asked.setting;
+  const Cluster& cluster = setting.cluster;
+  ClusterRow row{{cluster.name}, Json::object().set("cluster", cluster.name), false};
+  const Result<planner::Answer> found = asked.searcher->decided(setting);
+  if (!found.ok() && found.error().code != ErrorCode::kInfeasible) return found.error();
+  row.fits = found.ok() && found.value().fits;
+  row.json.set("feasible", row.fits);
+  if (!row.fits) {
+    std::string why;
+    if (found.ok()) {
+      why = found.value().reason;
+      const std::optional<planner::Nearest> nearest = asked.searcher->advice(setting);
+      if (nearest) why += "; it fits with " + nearest->change;
+    } else {
+      why = planner::reason_of(*asked.searcher, setting, found.error());
+    }
+    row.cells.resize(cluster_columns(beside.tokens > 0).size() - 1, "-");
+    row.cells.push_back(why);
+    row.json.set("reason", why);
+    return row;
+  }
+  const planner::Answer& best = found.value();
+  for (const std::string& cell :
+       {format_seconds(best.step), format_count(best.tokens_per_s),
+        format_count(best.tokens_per_s / static_cast<double>(cluster.devices)), percent(best.mfu),
+        format_bytes(best.peak)}) {
+    row.cells.push_back(cell);
+  }
+  row.json.set("devices", cluster.devices).set("plan", row_json(best));
+  if (beside.tokens > 0) {
+    const planner::LongRun run = planner::run_of(planner::facts_of(*asked.searcher, setting, best),
+                                                 beside.tokens, beside.reliability);
+    row.cells.push_back(wall_text(run.wall));
+    row.json.set("run", long_run_json(run));
+  }
+  row.cells.push_back(words_of(best));
+  return row;
+}
+
+}  // namespace
+
+Result<int> answer_clusters(const Arguments& arguments, Output& out) {
+  TRY(const Beside beside, read_beside(arguments));
+  std::vector<Asked> all;
+  for (const std::string& cluster : arguments.all("cluster")) {
+    TRY(Asked asked, read_asked(arguments, cluster));
+    all.push_back(std::move(asked));
+  }
+  const planner::Setting& first = all.front().setting;
+  out.heading(first.model.name + ", " + first.workload.name +
+              (all.front().simulates ? ", with " + first.stack.name : "") + ", side by side");
+  TextTable table(cluster_columns(beside.tokens > 0));
   Json rows = Json::array();
   bool any = false;
-  for (const planner::Request& request : requests) {
-    const Result<planner::Outcome> found = planner::decide(request, rule);
-    if (!found.ok() && found.error().code != ErrorCode::kInfeasible) return found.error();
-    const bool fits = found.ok() && found.value().best;
-    std::vector<std::string> cells = {request.cluster.name};
-    Json row = Json::object().set("cluster", request.cluster.name).set("feasible", fits);
-    if (!fits) {
-      cells.resize(columns.size() - 1, "-");
-      const std::string why = found.ok() ? "does not fit: " + found.value().shortage->advice
-                                         : found.error().problems.front().where + ": " +
-                                               found.error().problems.front().message;
-      cells.push_back(why);
-      row.set("reason", why);
-    } else {
-      any = true;
-      const Plan& plan = *found.value().best;
-      const Prediction& p = plan.predicted;
-      for (const std::string& cell :
-           {format_seconds(p.step), format_count(p.tokens_per_s),
-            format_count(p.tokens_per_s / static_cast<double>(plan.cluster.devices)),
-            percent(p.mfu), format_bytes(p.peak)}) {
-        cells.push_back(cell);
-      }
-      row.set("devices", plan.cluster.devices).set("plan", plan_row(plan));
-      if (tokens > 0) {
-        const planner::LongRun run = planner::run_of(plan, tokens, reliability);
-        cells.push_back(wall_text(run.wall));
-        row.set("run", long_run_json(run));
-      }
-      cells.push_back(plan_text(plan));
-    }
-    table.row(std::move(cells));
-    rows.push(std::move(row));
+  for (const Asked& asked : all) {
+    TRY(ClusterRow row, cluster_row(asked, beside));
+    any = any || row.fits;
+    table.row(std::move(row.cells));
+    rows.push(std::move(row.json));
   }
   out.line(table.text());
   out.document(versioned().set("clusters", std::move(rows)));

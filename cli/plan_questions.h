@@ -4,12 +4,9 @@
 
 #include "cli/command.h"
 #include "cli/plan_request.h"
-#include "planner/goodput.h"
+#include "planner/questions/goodput.h"
 
 namespace orrery::cli {
-
-// --device-mtbf, --save-time, --restart-time. kUsage.
-Result<planner::Reliability> read_reliability(const Arguments& arguments);
 
 // "12.3 days", "5.0 h", "31.2 s"; "never" where it is infinite.
 std::string wall_text(Seconds seconds);

@@ -47,6 +47,20 @@ void print_runners_up(const Plan& plan, Output& out) {
   out.line(table.text());
 }
 
+void print_frontier(const Plan& plan, Output& out) {
+  if (plan.frontier.empty()) return;
+  out.heading("the fastest on devices with less memory");
+  TextTable table(
+      {{"from", Align::kRight}, {"step", Align::kRight}, {"slower", Align::kRight}, {"plan"}});
+  for (const FrontierPoint& point : plan.frontier) {
+    const double slower = point.predicted.step.value() / plan.predicted.step.value() - 1;
+    table.row({format_bytes(point.memory), format_seconds(point.predicted.step),
+               signed_percent(slower),
+               layout_text(plan.model, point.layout, point.chunks, point.policy)});
+  }
+  out.line(table.text());
+}
+
 void print_rejected(const std::vector<Rejection>& rejected, Output& out) {
   const auto is_rule = [](const Rejection& row) { return row.rule != kMemoryRow; };
   if (std::none_of(rejected.begin(), rejected.end(), is_rule)) return;
@@ -200,6 +214,7 @@ void print_plan(const Plan& plan, Output& out) {
   print_memory("memory at the peak of the fullest device", plan.predicted.memory, out);
   print_fit(plan, out);
   print_runners_up(plan, out);
+  print_frontier(plan, out);
   print_decision(plan, out);
   print_rejected(plan.rejected, out);
   print_search(plan, out);

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "core/quantity.h"
+#include "planner/jobs/request.h"
 
 namespace orrery::cli {
 namespace {
@@ -32,10 +33,11 @@ std::optional<PinList::value_type> split_pin(const std::string& word, const std:
   return PinList::value_type(word.substr(0, equals), word.substr(equals + 1));
 }
 
-Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option) {
+Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option,
+                          bool jobs) {
   std::vector<Problem> problems;
   PinList pins;
-  const std::vector<std::string> known = planner::pinnable();
+  const std::vector<std::string> known = jobs ? planner::jobs::pinnable() : planner::pinnable();
   for (const std::string& word : words) {
     const auto pin = split_pin(word, option, problems);
     if (!pin) continue;
@@ -49,6 +51,12 @@ Result<PinList> read_pins(const std::vector<std::string>& words, const std::stri
       problems.push_back({option, "'" + pin->first + "' cannot be pinned", hint});
     }
     pins.push_back(*pin);
+  }
+  if (problems.empty() && jobs) {
+    const Result<planner::jobs::Pins> read = planner::jobs::Pins::parse(pins);
+    if (!read.ok()) problems = read.error().problems;
+    // It speaks of --pin.
+    for (Problem& problem : problems) problem.where = option + problem.where.substr(5);
   }
   if (problems.empty()) return pins;
   return Error{ErrorCode::kUsage, std::move(problems)};
@@ -107,10 +115,7 @@ Result<planner::Request> read_request(const Arguments& arguments, const std::str
   TRY(request.pins, read_pins(arguments.all("pin"), "--pin"));
   TRY(const std::int64_t runners, arguments.integer("runners-up", 0, 1000));
   request.runners_up = static_cast<int>(runners);
-  if (arguments.has("budget")) {
-    TRY(const double seconds, quantity_option(arguments, "budget", "s"));
-    request.stop = after(seconds);
-  }
+  TRY(request.stop, read_budget(arguments));
   std::vector<Problem> problems;
   ErrorCode code = ErrorCode::kInvalid;
   take(load_model(arguments.text("model")), request.model, problems, code);
@@ -118,6 +123,12 @@ Result<planner::Request> read_request(const Arguments& arguments, const std::str
   take(load_workload(arguments.text("workload")), request.workload, problems, code);
   if (!problems.empty()) return Error{code, std::move(problems)};
   return request;
+}
+
+Result<std::function<bool()>> read_budget(const Arguments& arguments) {
+  if (!arguments.has("budget")) return std::function<bool()>();
+  TRY(const double seconds, quantity_option(arguments, "budget", "s"));
+  return after(seconds);
 }
 
 Result<planner::DecisionRule> read_rule(const Arguments& arguments) {
@@ -150,7 +161,9 @@ std::vector<std::string> files_read(const Arguments& arguments) {
   const std::string model = arguments.text("model");
   words.insert(words.begin(), {model, model + "/config.json"});
   words.push_back(arguments.text("workload"));
-  if (arguments.has("import")) words.push_back(arguments.text("import"));
+  for (const char* name : {"import", "stack", "parameters", "versus"}) {
+    if (arguments.has(name)) words.push_back(arguments.text(name));
+  }
   for (const std::string& path : words) {
     std::error_code ec;
     if (std::filesystem::is_regular_file(path, ec)) files.push_back(path);

@@ -1,6 +1,7 @@
 // What `orrery plan` and its questions read from the command line: nouns, pins, budget of time.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -9,10 +10,11 @@
 #include "cli/command.h"
 #include "planner/decide.h"
 #include "planner/planner.h"
+#include "planner/questions/searcher.h"
 
 namespace orrery::cli {
 
-using PinList = std::vector<std::pair<std::string, std::string>>;
+using planner::PinList;
 
 // One noun of a request, or its problems among the others'.
 template <class T>
@@ -30,8 +32,10 @@ void take(Result<T> result, T& noun, std::vector<Problem>& problems, ErrorCode& 
 std::optional<PinList::value_type> split_pin(const std::string& word, const std::string& option,
                                              std::vector<Problem>& problems);
 
-// Words NAME=VALUE of names that can be pinned; kUsage names all that are not. `option`: "--pin".
-Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option);
+// Words NAME=VALUE of names that can be pinned, of plans or with `jobs` of jobs; kUsage names all
+// that are not. `option`: "--pin".
+Result<PinList> read_pins(const std::vector<std::string>& words, const std::string& option,
+                          bool jobs = false);
 
 // "a,b,c" -> a, b, c; kUsage where one is empty.
 Result<std::vector<std::string>> comma_list(const std::string& word, const std::string& option);
@@ -46,6 +50,9 @@ Result<std::int64_t> parse_count(const std::string& word, const std::string& whe
 
 // All of it but the cluster, of which a call may name several.
 Result<planner::Request> read_request(const Arguments& arguments, const std::string& cluster);
+
+// --budget: true once it is over, counted from here; empty where none is given. kUsage.
+Result<std::function<bool()>> read_budget(const Arguments& arguments);
 
 // --risk, --fit-probability and --ties. kUsage.
 Result<planner::DecisionRule> read_rule(const Arguments& arguments);

@@ -2,14 +2,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 
 #include "cli/files.h"
+#include "cli/plan_asked.h"
 #include "cli/plan_questions.h"
-#include "cli/plan_report.h"
 #include "cli/table.h"
 #include "core/quantity.h"
-#include "planner/size.h"
+#include "planner/questions/size.h"
 
 namespace orrery::cli {
 namespace {
@@ -95,9 +96,10 @@ Result<Json> with_value(const Json& json, const std::string& path, const std::st
       for (const auto& [name, value] : json.members()) keys.push_back(name);
     }
     const std::string near = nearest(key, keys);
-    return Error::of(
-        ErrorCode::kUsage, where, "there is no '" + key + "'",
-        near.empty() ? "the keys are those of the noun's file" : "did you mean '" + near + "'?");
+    std::string known;
+    for (const std::string& name : keys) known += (known.empty() ? "known: " : ", ") + name;
+    return Error::of(ErrorCode::kUsage, where, "there is no '" + key + "'",
+                     near.empty() ? known : "did you mean '" + near + "'?");
   }
   Json out = json;
   if (dot == std::string::npos) {
@@ -110,89 +112,122 @@ Result<Json> with_value(const Json& json, const std::string& path, const std::st
   return out;
 }
 
-// The nearest whole number of rows that divides over the devices.
-std::int64_t rows_of(std::int64_t tokens, const planner::Request& request) {
-  const std::int64_t row = request.workload.sequence_tokens, world = request.cluster.devices;
+// The nearest whole number of rows that divides over the devices; fewer than these are a multiple
+// of a power of two, so that they divide over many.
+std::int64_t rows_of(std::int64_t tokens, const planner::Setting& setting) {
+  const std::int64_t row = setting.workload.sequence_tokens, world = setting.cluster.devices;
   const std::int64_t rows = std::max<std::int64_t>(1, (tokens + row / 2) / row);
-  return rows < world ? rows : (rows + world / 2) / world * world;
+  constexpr std::uint64_t kParts = 8;
+  const auto coarse = std::bit_floor(static_cast<std::uint64_t>(rows)) / kParts;
+  const std::int64_t part =
+      rows < world ? std::max<std::int64_t>(1, static_cast<std::int64_t>(coarse)) : world;
+  return (rows + part / 2) / part * part;
 }
 
-Status set_workload(planner::Request& request, const std::string& key, const std::string& word,
+Status set_workload(planner::Setting& setting, const std::string& key, const std::string& word,
                     const std::string& where) {
+  Workload& workload = setting.workload;
   if (key == "global_batch_tokens") {
     TRY(const std::int64_t tokens, parse_count(word, where));
-    request.workload.global_sequences = rows_of(tokens, request);
+    workload.global_sequences = rows_of(tokens, setting);
   } else if (key == "sequence_tokens") {
     TRY(const std::int64_t tokens, parse_count(word, where));
-    request.workload = planner::with_sequence(request.workload, tokens);
+    workload = planner::with_sequence(workload, tokens);
   } else {
-    TRY(const Json json, with_value(to_json(request.workload), key, word, where));
-    TRY(request.workload, workload_from_json(json, "--sweep:"));
+    TRY(const Json json, with_value(to_json(workload), key, word, where));
+    TRY(workload, workload_from_json(json, "--sweep:"));
     return Ok{};
   }
   // Reads it back, for the rules of a workload and its hash.
-  TRY(request.workload, workload_from_json(to_json(request.workload), "--sweep:"));
+  TRY(workload, workload_from_json(to_json(workload), "--sweep:"));
   return Ok{};
 }
 
-Status set_value(planner::Request& request, const std::string& key, const std::string& word) {
+// What is fitted comes from --parameters, whatever stands in a noun's file.
+Status not_fitted(const std::string& key, const std::string& where) {
+  const bool fitted = key.starts_with("parameters.") || key.starts_with("device.attainable.");
+  if (!fitted) return Ok{};
+  return Error::of(ErrorCode::kUsage, where, "is fitted: --parameters sets it",
+                   "a file of your own with --parameters (orrery list parameters)");
+}
+
+Status set_stack(Asked& asked, const std::string& key, const std::string& word,
+                 const std::string& where) {
+  if (!asked.simulates) {
+    return Error::of(ErrorCode::kUsage, where, "says something about jobs that are simulated",
+                     "add --for simulate");
+  }
+  if (key.empty()) {
+    const Result<Stack> stack = load_stack(word);
+    if (!stack.ok()) return Error{ErrorCode::kUsage, stack.error().problems};
+    asked.setting.stack = stack.value();
+    return Ok{};
+  }
+  TRY_OK(not_fitted(key, where));
+  TRY(const Json json, with_value(to_json(asked.setting.stack), key, word, where));
+  TRY(asked.setting.stack, parse_stack(json.dump(), "--sweep"));
+  return Ok{};
+}
+
+Status set_value(Asked& asked, const std::string& key, const std::string& word) {
+  planner::Setting& setting = asked.setting;
   const std::string where = "--sweep " + key;
-  if (key.starts_with("workload.")) return set_workload(request, key.substr(9), word, where);
+  if (key == "stack") return set_stack(asked, "", word, where);
+  if (key.starts_with("stack.")) return set_stack(asked, key.substr(6), word, where);
+  if (key.starts_with("workload.")) return set_workload(setting, key.substr(9), word, where);
   if (key.starts_with("cluster.")) {
-    TRY(const Json json, with_value(to_json(request.cluster), key.substr(8), word, where));
-    TRY(request.cluster, cluster_from_json(json, "--sweep:", 0));
+    if (asked.simulates) TRY_OK(not_fitted(key.substr(8), where));
+    TRY(const Json json, with_value(to_json(setting.cluster), key.substr(8), word, where));
+    TRY(setting.cluster, cluster_from_json(json, "--sweep:", 0));
     return Ok{};
   }
   if (key.starts_with("model.")) {
-    TRY(const Json json, with_value(to_json(request.model), key.substr(6), word, where));
-    TRY(request.model, model_from_json(json, "--sweep:"));
+    TRY(const Json json, with_value(to_json(setting.model), key.substr(6), word, where));
+    TRY(setting.model, model_from_json(json, "--sweep:"));
     return Ok{};
   }
-  TRY(const PinList pin, read_pins({key + "=" + word}, "--sweep"));
-  std::erase_if(request.pins, [&](const auto& p) { return p.first == key; });
-  request.pins.push_back(pin.front());
+  TRY(const PinList pin, read_pins({key + "=" + word}, "--sweep", asked.simulates));
+  std::erase_if(setting.pins, [&](const auto& p) { return p.first == key; });
+  setting.pins.push_back(pin.front());
   return Ok{};
 }
 
 struct Row {
   Point point;
-  std::optional<Plan> plan;
-  std::string reason;  // where there is none
+  std::int64_t devices = 0, tokens_a_step = 0;
+  planner::Answer answer;
 };
 
-Result<Row> planned(const planner::Request& base, const Point& point,
-                    const planner::DecisionRule& rule) {
-  planner::Request request = base;
-  Row row{point, std::nullopt, ""};
-  // The cluster first: what the others mean may depend on it.
-  for (const bool cluster : {true, false}) {
+// What others mean may depend on the nouns that stand first.
+int rank_of(const std::string& key) {
+  if (key.starts_with("cluster.")) return 0;
+  return key == "stack" ? 1 : 2;
+}
+
+Result<Row> planned(const Asked& base, const Point& point) {
+  Asked asked = base;
+  Row row{point, 0, 0, {}};
+  for (int rank = 0; rank <= 2; ++rank) {
     for (const auto& [key, word] : point) {
-      if (key.starts_with("cluster.") != cluster) continue;
-      const Status set = set_value(request, key, word);
+      if (rank_of(key) != rank) continue;
+      const Status set = set_value(asked, key, word);
       if (set.ok()) continue;
       if (set.error().code == ErrorCode::kUsage) return set.error();
-      row.reason = set.error().problems.front().where + " " + set.error().problems.front().message;
+      const Problem& first = set.error().problems.front();
+      row.answer.reason = first.where + " " + first.message;
       return row;
     }
   }
-  Result<planner::Outcome> found = planner::decide(request, rule);
-  if (!found.ok()) {
-    if (found.error().code != ErrorCode::kInfeasible) return found.error();
-    row.reason =
-        found.error().problems.front().where + ": " + found.error().problems.front().message;
+  row.devices = asked.setting.cluster.devices;
+  row.tokens_a_step = asked.setting.workload.global_tokens();
+  Result<planner::Answer> found = asked.searcher->decided(asked.setting);
+  if (found.ok()) {
+    row.answer = std::move(found).value();
     return row;
   }
-  planner::Outcome outcome = std::move(found).value();
-  row.plan = std::move(outcome.best);
-  if (!row.plan) {
-    row.reason = fmt::format("does not fit: needs {} of {}", format_bytes(outcome.shortage->needed),
-                             format_bytes(outcome.shortage->usable));
-  }
+  if (found.error().code != ErrorCode::kInfeasible) return found.error();
+  row.answer.reason = planner::reason_of(*asked.searcher, asked.setting, found.error());
   return row;
-}
-
-std::string text_of(const Plan& plan) {
-  return layout_text(plan.model, plan.layout, plan.chunks, plan.policy);
 }
 
 // RFC 4180: a field with a comma, a quote or a line break stands in quotes.
@@ -211,14 +246,13 @@ std::string csv_of(const std::vector<Axis>& axes, const std::vector<Row>& rows) 
       "reason\n";
   for (const Row& row : rows) {
     for (const auto& [key, value] : row.point) text += csv_field(value) + ",";
-    if (row.plan) {
-      const Prediction& p = row.plan->predicted;
-      text += fmt::format("true,{},{},{},{},{},{},{},{},{},\n", row.plan->cluster.devices,
-                          row.plan->workload.global_tokens(), p.step.value(), p.p10.value(),
-                          p.p90.value(), p.tokens_per_s, p.mfu, p.peak.value(),
-                          csv_field(text_of(*row.plan)));
+    const planner::Answer& a = row.answer;
+    if (a) {
+      text += fmt::format("true,{},{},{},{},{},{},{},{},{},\n", row.devices, row.tokens_a_step,
+                          a.step.value(), a.p10.value(), a.p90.value(), a.tokens_per_s, a.mfu,
+                          a.peak.value(), csv_field(words_of(a)));
     } else {
-      text += "false,,,,,,,,,," + csv_field(row.reason) + "\n";
+      text += "false,,,,,,,,,," + csv_field(a.reason) + "\n";
     }
   }
   return text;
@@ -229,16 +263,13 @@ Json json_of(const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     Json values = Json::object();
     for (const auto& [key, value] : row.point) values.set(key, value);
-    Json one = Json::object().set("values", std::move(values)).set("feasible", bool(row.plan));
-    if (row.plan) {
-      one.set("devices", row.plan->cluster.devices)
-          .set("tokens_a_step", row.plan->workload.global_tokens())
-          .set("layout", to_json(row.plan->layout))
-          .set("chunks", to_json(row.plan->chunks))
-          .set("memory_policy", to_json(row.plan->policy))
-          .set("predicted", to_json(row.plan->predicted));
+    Json one = Json::object().set("values", std::move(values)).set("feasible", row.answer.fits);
+    if (row.answer) {
+      one.set("devices", row.devices).set("tokens_a_step", row.tokens_a_step);
+      const Json found = row_json(row.answer);
+      for (const auto& [key, value] : found.members()) one.set(key, value);
     } else {
-      one.set("reason", row.reason);
+      one.set("reason", row.answer.reason);
     }
     out.push(std::move(one));
   }
@@ -256,15 +287,14 @@ void print_rows(const std::vector<Axis>& axes, const std::vector<Row>& rows, Out
   for (const Row& row : rows) {
     std::vector<std::string> cells;
     for (const auto& [key, value] : row.point) cells.push_back(value);
-    if (row.plan) {
-      const Prediction& p = row.plan->predicted;
-      for (const std::string& cell : {format_seconds(p.step), format_count(p.tokens_per_s),
-                                      percent(p.mfu), format_bytes(p.peak), text_of(*row.plan)}) {
+    if (const planner::Answer& a = row.answer) {
+      for (const std::string& cell : {format_seconds(a.step), format_count(a.tokens_per_s),
+                                      percent(a.mfu), format_bytes(a.peak), words_of(a)}) {
         cells.push_back(cell);
       }
     } else {
       cells.resize(columns.size() - 1, "-");
-      cells.push_back(row.reason);
+      cells.push_back(row.answer.reason);
     }
     table.row(std::move(cells));
   }
@@ -275,25 +305,22 @@ void print_rows(const std::vector<Axis>& axes, const std::vector<Row>& rows, Out
 
 Result<int> answer_sweep(const Arguments& arguments, Output& out) {
   TRY(const std::vector<Axis> axes, read_axes(arguments));
-  TRY(const planner::DecisionRule rule, read_rule(arguments));
   const std::string csv = arguments.text("csv");
   if (arguments.has("csv")) TRY_OK(check_output(csv, files_read(arguments)));
-  TRY(planner::Request request, read_request(arguments, arguments.text("cluster")));
-  if (!arguments.has("runners-up")) request.runners_up = 0;
+  TRY(const Asked asked, read_asked(arguments, arguments.text("cluster")));
   std::vector<Row> rows;
   for (const Point& point : points_of(axes)) {
-    TRY(Row row, planned(request, point, rule));
+    TRY(Row row, planned(asked, point));
     rows.push_back(std::move(row));
   }
   if (arguments.has("csv")) {
     TRY_OK(write_whole(csv, csv_of(axes, rows)));
     out.note("wrote " + csv);
   }
-  out.heading(request.model.name + " on " + request.cluster.name + ", " + request.workload.name +
-              ": " + plural(rows.size(), "point"));
+  out.heading(title_of(asked.setting, asked.simulates) + ": " + plural(rows.size(), "point"));
   print_rows(axes, rows, out);
   out.document(json_of(rows));
-  if (std::any_of(rows.begin(), rows.end(), [](const Row& r) { return bool(r.plan); })) return 0;
+  if (std::any_of(rows.begin(), rows.end(), [](const Row& r) { return r.answer.fits; })) return 0;
   out.error(Error::of(ErrorCode::kInfeasible, "--sweep", "no point fits",
                       "`orrery plan` with the values of one says what would fit"));
   return static_cast<int>(ErrorCode::kInfeasible);

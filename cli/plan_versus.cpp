@@ -7,10 +7,14 @@
 #include <cmath>
 #include <set>
 
+#include "cli/inputs.h"
+#include "cli/plan_asked.h"
 #include "cli/plan_report.h"
 #include "cli/table.h"
 #include "core/configs.h"
 #include "core/quantity.h"
+#include "planner/questions/engine_searcher.h"
+#include "planner/questions/job_searcher.h"
 
 namespace orrery::cli {
 namespace {
@@ -23,8 +27,8 @@ std::string signed_bytes(std::int64_t bytes) {
   return (bytes < 0 ? "-" : "+") + format_bytes(Bytes(std::abs(bytes)));
 }
 
-Bytes bytes_of(const Prediction& predicted, const std::string& cls) {
-  for (const MemoryRow& row : predicted.memory) {
+Bytes bytes_of(const planner::Side& side, const std::string& cls) {
+  for (const MemoryRow& row : side.memory) {
     if (row.cls == cls) return row.bytes;
   }
   return Bytes(0);
@@ -33,43 +37,44 @@ Bytes bytes_of(const Prediction& predicted, const std::string& cls) {
 void print_terms(const planner::Side& own, const planner::Side& best, Output& out) {
   TextTable table(
       {{"term"}, {"yours", Align::kRight}, {"best", Align::kRight}, {"difference", Align::kRight}});
-  for (std::size_t i = 0; i < own.terms.parts.size(); ++i) {
-    const Seconds a = own.terms.parts[i].time, b = best.terms.parts[i].time;
-    if (std::max(a, b) < best.terms.step * kLeastShown) continue;
-    table.row(
-        {own.terms.parts[i].name, format_seconds(a), format_seconds(b), signed_seconds(a - b)});
+  const Seconds step = own.answer.step, other = best.answer.step;
+  for (std::size_t i = 0; i < own.terms.size(); ++i) {
+    const Seconds a = own.terms[i].time, b = best.terms[i].time;
+    if (std::max(a, b) < other * kLeastShown) continue;
+    table.row({own.terms[i].name, format_seconds(a), format_seconds(b), signed_seconds(a - b)});
   }
-  const Seconds a = own.terms.step, b = best.terms.step;
-  table.row({"step", format_seconds(a), format_seconds(b), signed_seconds(a - b)});
-  for (const MemoryRow& row : own.terms.predicted.memory) {
-    const Bytes other = bytes_of(best.terms.predicted, row.cls);
-    if (row.bytes.value() == 0 && other.value() == 0) continue;
-    table.row({"memory: " + row.cls, format_bytes(row.bytes), format_bytes(other),
-               signed_bytes(row.bytes.value() - other.value())});
+  table.row({"step", format_seconds(step), format_seconds(other), signed_seconds(step - other)});
+  for (const MemoryRow& row : own.memory) {
+    const Bytes its = bytes_of(best, row.cls);
+    if (row.bytes.value() == 0 && its.value() == 0) continue;
+    table.row({"memory: " + row.cls, format_bytes(row.bytes), format_bytes(its),
+               signed_bytes(row.bytes.value() - its.value())});
   }
-  const Bytes mine = own.terms.predicted.peak, its = best.terms.predicted.peak;
+  const Bytes mine = own.answer.peak, its = best.answer.peak;
   table.row({"memory at the peak", format_bytes(mine), format_bytes(its),
              signed_bytes(mine.value() - its.value())});
   out.line(table.text());
 }
 
-Json terms_json(const planner::Terms& terms) {
-  Json json = Json::object();
-  for (const planner::Term& term : terms.parts) {
+Json side_json(const planner::Side& side) {
+  Json terms = Json::object(), memory = Json::object();
+  for (const planner::Term& term : side.terms) {
     std::string key = term.name;
     std::replace(key.begin(), key.end(), ' ', '_');
-    json.set(key, term.time.value());
+    terms.set(key, term.time.value());
   }
-  return json;
+  for (const MemoryRow& row : side.memory) memory.set(row.cls, row.bytes.value());
+  return row_json(side.answer)
+      .set("terms_s", std::move(terms))
+      .set("memory_bytes", std::move(memory));
 }
 
-Json side_json(const planner::Side& side) {
-  return Json::object()
-      .set("layout", to_json(side.plan.layout))
-      .set("chunks", to_json(side.plan.chunks))
-      .set("memory_policy", to_json(side.plan.policy))
-      .set("predicted", to_json(side.terms.predicted))
-      .set("terms_s", terms_json(side.terms));
+Json nearest_json(const planner::Nearest& nearest) {
+  Json json = Json::object().set("change", nearest.change);
+  const Json layout = layout_json(nearest.answer);
+  for (const auto& [key, value] : layout.members()) json.set(key, value);
+  return json.set("peak_bytes", nearest.answer.peak.value())
+      .set("step_s", nearest.answer.step.value());
 }
 
 }  // namespace
@@ -79,13 +84,21 @@ std::string signed_seconds(Seconds seconds) {
   return (seconds.value() < 0 ? "-" : "+") + format_seconds(Seconds(std::abs(seconds.value())));
 }
 
-Result<PinList> read_versus(const std::string& word) {
+Result<planner::OwnLayout> read_versus(const std::string& word, bool simulates) {
+  planner::OwnLayout own;
   if (looks_like_path(word)) {
-    TRY(const Plan plan, load_plan(word));
-    return planner::pins_of(plan);
+    if (simulates) {
+      TRY(own.job, open_job(word));
+      own.pins = planner::pins_of(*own.job);
+    } else {
+      TRY(const Plan plan, open_plan(word));
+      own.pins = planner::pins_of(plan);
+    }
+    return own;
   }
-  TRY(const std::vector<std::string> pins, comma_list(word, "--versus"));
-  return read_pins(pins, "--versus");
+  TRY(const std::vector<std::string> words, comma_list(word, "--versus"));
+  TRY(own.pins, read_pins(words, "--versus", simulates));
+  return own;
 }
 
 void print_versus(const planner::Comparison& c, Output& out) {
@@ -94,11 +107,9 @@ void print_versus(const planner::Comparison& c, Output& out) {
     for (const std::string& line : wrap(text, kTerminalColumns - 2)) out.line("  " + line);
   };
   if (c.own) {
-    const Plan& own = c.own->plan;
     TextTable facts({{""}, {""}});
-    facts.row({"yours", layout_text(own.model, own.layout, own.chunks, own.policy)});
-    const Plan& best = c.best.plan;
-    facts.row({"best", layout_text(best.model, best.layout, best.chunks, best.policy)});
+    facts.row({"yours", words_of(c.own->answer)});
+    facts.row({"best", words_of(c.best.answer)});
     out.line(facts.text());
     print_terms(*c.own, c.best, out);
   }
@@ -107,10 +118,9 @@ void print_versus(const planner::Comparison& c, Output& out) {
   }
   if (c.broken.empty()) say("yours: " + c.reason);
   if (!c.nearest) return;
-  const Plan& near = c.nearest->plan;
+  const planner::Answer& near = c.nearest->answer;
   say(fmt::format("the nearest that fits: {} ({}, {} a step; {})", c.nearest->change,
-                  format_bytes(near.predicted.peak), format_seconds(near.predicted.step),
-                  layout_text(near.model, near.layout, near.chunks, near.policy)));
+                  format_bytes(near.peak), format_seconds(near.step), words_of(near)));
 }
 
 Json versus_json(const planner::Comparison& c) {

@@ -5,12 +5,13 @@
 
 #include "cli/output.h"
 #include "cli/plan_request.h"
-#include "planner/versus.h"
+#include "planner/questions/versus.h"
 
 namespace orrery::cli {
 
-// "ep=8,fsdp_d=64", or a plan.json: exactly that plan. kUsage, kInvalid, kIo.
-Result<PinList> read_versus(const std::string& word);
+// "ep=8,fsdp_d=64", or a file: exactly that plan, or with `simulates` that job. kUsage, kInvalid,
+// kIo.
+Result<planner::OwnLayout> read_versus(const std::string& word, bool simulates);
 
 void print_versus(const planner::Comparison& comparison, Output& out);
 Json versus_json(const planner::Comparison& comparison);

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/inputs.h"
+#include "cli/job_explain.h"
 #include "cli/job_report.h"
 #include "cli/plan_jobs.h"
 #include "cli/plan_report.h"
@@ -90,14 +91,6 @@ void print(const Simulated& simulated, const std::string& bound_to, Output& out)
   print_breakdown(simulated.result.ranks, out);
   print_memory(fmt::format("memory at the peak (rank {})", simulated.result.peak_rank),
                simulated.result.at_peak, out);
-}
-
-// A file with a job over all axes, not a plan of the engine.
-bool is_job(const std::string& path) {
-  const Result<bool> trace = is_trace(path);
-  if (!trace.ok() || trace.value()) return false;
-  const Result<Json> json = Json::load(path);
-  return json.ok() && json.value().is_object() && json.value().find("job") != nullptr;
 }
 
 Result<int> simulate_job(const Arguments& arguments, Output& out) {

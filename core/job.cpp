@@ -129,6 +129,10 @@ std::vector<Violation> violations(const Job& job) {
   rules.check(l.tp * l.sp <= m.heads, "heads_divide",
               "tp x sp is " + std::to_string(l.tp * l.sp) + ", there are " +
                   std::to_string(m.heads) + " heads");
+  const bool moves = l.cp > 1 && job.context == ContextExchange::kAllToAll;
+  rules.check(!moves || l.tp * l.sp * l.cp <= m.heads, "heads_divide",
+              "ranks that exchange heads are " + std::to_string(l.tp * l.sp * l.cp) +
+                  " (tp x sp x cp), there are " + std::to_string(m.heads) + " heads");
   check_stages(job, rules);
   const bool chunks = job.schedule == PipelineSchedule::kInterleaved ||
                       job.schedule == PipelineSchedule::kOverlapped;
@@ -151,6 +155,16 @@ std::vector<Violation> violations(const Job& job) {
               "fsdp_d x replicate_d is " + std::to_string(l.fsdp_d * l.replicate_d) +
                   ", the data axis has " + std::to_string(l.dp * l.cp * l.sp) + " ranks");
   return rules.found;
+}
+
+std::vector<std::int64_t> even_layers(std::int64_t layers, std::int64_t stages) {
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(stages), layers / stages);
+  std::int64_t left = layers % stages;
+  for (std::int64_t i = 1; left > 0 && i < stages - 1; ++i, --left) {
+    ++counts[static_cast<std::size_t>(i)];
+  }
+  for (std::int64_t i = 0; left > 0; ++i, --left) ++counts[static_cast<std::size_t>(i)];
+  return counts;
 }
 
 std::vector<std::int64_t> equal_documents(std::int64_t sequence_tokens, double mean) {

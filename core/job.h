@@ -108,6 +108,10 @@ struct Job {
 // sharding.
 std::vector<Violation> violations(const Job& job);
 
+// Layers of each virtual stage where they are dealt out evenly: what is left over goes to stages in
+// the middle, then to the first, the last stage last.
+std::vector<std::int64_t> even_layers(std::int64_t layers, std::int64_t stages);
+
 // As many documents of about `mean` tokens, all alike, as fill a sequence.
 std::vector<std::int64_t> equal_documents(std::int64_t sequence_tokens, double mean);
 

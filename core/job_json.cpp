@@ -1,6 +1,7 @@
 // See job_json.h.
 #include "core/job_json.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -26,9 +27,11 @@ constexpr std::array<Axis, 10> kAxes = {{{"dp", &Layout::dp},
                                          {"replicate_d", &Layout::replicate_d},
                                          {"micro_batch", &Layout::micro_batch}}};
 
-// The value whose name stands at `key`; the first where it is none, which is noted.
+// The value whose name stands at `key`; the first where it is none, which is noted; `fallback`
+// where the key is absent.
 template <class Enum>
-Enum read_word(ObjectReader& reader, const char* key, int count) {
+Enum read_word(ObjectReader& reader, const char* key, int count, Enum fallback = Enum{}) {
+  if (!reader.has(key)) return fallback;
   std::vector<std::string> names;
   for (int i = 0; i < count; ++i) names.emplace_back(name_of(static_cast<Enum>(i)));
   const std::string word = reader.choice(key, names);
@@ -79,22 +82,28 @@ Recompute read_recompute(const Json& json, const std::string& place,
 void read_axes(const Json& json, const std::string& place, Job& job,
                std::vector<Problem>& problems) {
   ObjectReader reader(json, place, problems);
-  if (const Json* layout = reader.child("layout")) {
+  const bool has_layout = reader.has("layout");
+  for (const Axis& axis : kAxes) job.layout.*axis.member = 0;  // complete() fills it
+  if (const Json* layout = has_layout ? reader.child("layout") : nullptr) {
     ObjectReader axes(*layout, place + "/layout", problems);
-    for (const Axis& axis : kAxes) job.layout.*axis.member = axes.integer(axis.name, 1, kMax);
+    for (const Axis& axis : kAxes) {
+      job.layout.*axis.member = axes.integer_or(axis.name, 1, kMax, 0);
+    }
     axes.finish();
   }
   job.virtual_stages = reader.integer_or("virtual_stages", 1, kMax, 1);
-  job.schedule = read_word<PipelineSchedule>(reader, "schedule", kNumSchedules);
+  job.schedule = read_word(reader, "schedule", kNumSchedules, job.schedule);
   job.stage_layers = read_counts(reader, "stage_layers");
   job.sequence_parallel = reader.boolean_or("sequence_parallel", false);
-  job.sharding = read_word<Sharding>(reader, "sharding", 4);
+  job.sharding = read_word(reader, "sharding", 4, job.sharding);
   job.keeps_gathered = reader.boolean_or("keeps_gathered", false);
-  job.context = read_word<ContextExchange>(reader, "exchange", 3);
-  job.dispatcher = read_word<Dispatcher>(reader, "dispatcher", 3);
-  job.precision = read_word<Precision>(reader, "precision", 5);
-  if (const Json* recompute = reader.child("recompute")) {
-    job.recompute = read_recompute(*recompute, place + "/recompute", problems);
+  job.context = read_word(reader, "exchange", 3, job.context);
+  job.dispatcher = read_word(reader, "dispatcher", 3, job.dispatcher);
+  job.precision = read_word(reader, "precision", 5, job.precision);
+  if (reader.has("recompute")) {
+    if (const Json* recompute = reader.child("recompute")) {
+      job.recompute = read_recompute(*recompute, place + "/recompute", problems);
+    }
   }
   job.trains_adapters = reader.boolean_or("trains_adapters", false);
   job.expert_load_cv = reader.number_or("expert_load_cv", 0, 1e6, 0);
@@ -114,24 +123,48 @@ void take(Result<T> result, T& out, std::vector<Problem>& problems) {
   problems.insert(problems.end(), found.begin(), found.end());
 }
 
+// Axes that the file leaves out, 0 until now: 1, but for the data axis, which takes the devices
+// that are left, and its sharding, which spans it.
+void complete(const Cluster& cluster, Layout& l) {
+  const bool has_data = l.dp > 0, has_shards = l.fsdp_d > 0;
+  for (const Axis& axis : kAxes) {
+    std::int64_t& value = l.*axis.member;
+    if (value == 0) value = 1;
+  }
+  const auto share = [](std::int64_t whole, std::int64_t part) {
+    return part > 0 && whole % part == 0 ? whole / part : 1;
+  };
+  // A product that is no number of devices breaks a rule anyway.
+  const auto used = [&](std::int64_t most) {
+    std::int64_t product = 1;
+    for (const std::int64_t axis : {l.cp, l.sp, l.tp, l.pp}) {
+      if (axis > most / product) return most + 1;
+      product *= axis;
+    }
+    return product;
+  };
+  if (!has_data) l.dp = share(cluster.devices, used(cluster.devices));
+  constexpr std::int64_t kMostRanks = std::int64_t{1} << 20;
+  if (!has_shards && std::max({l.dp, l.cp, l.sp}) <= kMostRanks) {
+    l.fsdp_d = share(l.dp * l.cp * l.sp, l.replicate_d);
+  }
+}
+
 Json list(const std::vector<std::int64_t>& counts) {
   Json rows = Json::array();
   for (const std::int64_t count : counts) rows.push(count);
   return rows;
 }
 
-std::string recompute_words(const Recompute& r) {
-  if (r.full) {
-    return r.full_layers == 0 ? "full"
-                              : "full of " + std::to_string(r.full_layers) + " layers a stage";
-  }
-  if (r.ops) return "ops";
+// "4, 6 x 5, 3": runs of stages with as many layers.
+std::string layers_words(const std::vector<std::int64_t>& counts) {
   std::string words;
-  for (int m = 0; m < kNumModules; ++m) {
-    if (!r.again(static_cast<Module>(m))) continue;
-    words += (words.empty() ? "" : ", ") + std::string(name_of(static_cast<Module>(m)));
+  for (std::size_t i = 0, end = 0; i < counts.size(); i = end) {
+    while (end < counts.size() && counts[end] == counts[i]) ++end;
+    words += (words.empty() ? "" : ", ") + std::to_string(counts[i]);
+    if (end - i > 1) words += " x " + std::to_string(end - i);
   }
-  return words.empty() ? "none" : words;
+  return words;
 }
 
 std::string sharding_words(const Job& job) {
@@ -185,33 +218,52 @@ Json to_json(const Job& job) {
       .set("stack", to_json(job.stack));
 }
 
+namespace {
+
+Result<Cluster> whole_cluster(const Json& json, const std::string& place) {
+  const Json* device = json.find("device");
+  if (device != nullptr && device->is_object()) return cluster_from_json(json, place, 0);
+  return Error::of(ErrorCode::kInvalid, place + "/device", "a job embeds the whole device",
+                   "or name the cluster: \"h100x64\"");
+}
+
+Result<Stack> embedded_stack(const Json& json, const std::string& place) {
+  return parse_stack(json.dump(-1), place);
+}
+
+// What stands at `key`: the noun itself, or its name.
+template <class T, class Load, class Parse>
+void read_noun(const Json& json, const char* key, const std::string& root, Load load, Parse parse,
+               T& out, std::vector<Problem>& problems) {
+  const Json* child = json.find(key);
+  const std::string place = root + "/" + key;
+  if (child != nullptr && child->is_string()) {
+    take(load(child->as_string()), out, problems);
+  } else if (child != nullptr && child->is_object()) {
+    take(parse(*child, place), out, problems);
+  } else {
+    problems.push_back(
+        {place, "is missing", std::string("a name (orrery list ") + key + "s) or the whole"});
+  }
+}
+
+}  // namespace
+
 Result<Job> parse_job(const std::string& text, const std::string& place) {
   TRY(const Json json, Json::parse(text, place));
   std::vector<Problem> problems;
   Job job;
   if (!json.is_object()) return Error::of(ErrorCode::kInvalid, place, "is no JSON object");
   const std::string root = place + ":";
-  const auto part = [&](const char* key) -> const Json* {
-    const Json* child = json.find(key);
-    if (child != nullptr && child->is_object()) return child;
-    problems.push_back({root + "/" + key, "is missing", "orrery plan --for simulate writes jobs"});
-    return nullptr;
-  };
-  if (const Json* axes = part("job")) read_axes(*axes, root + "/job", job, problems);
-  if (const Json* model = part("model")) {
-    take(model_from_json(*model, root + "/model"), job.model, problems);
+  if (const Json* axes = json.find("job"); axes != nullptr && axes->is_object()) {
+    read_axes(*axes, root + "/job", job, problems);
+  } else {
+    problems.push_back({root + "/job", "is missing", "orrery plan --for simulate writes jobs"});
   }
-  if (const Json* cluster = part("cluster")) {
-    const Json* device = cluster->find("device");
-    if (device == nullptr || !device->is_object()) {
-      problems.push_back({root + "/cluster/device", "a job embeds the whole device", ""});
-    } else {
-      take(cluster_from_json(*cluster, root + "/cluster", 0), job.cluster, problems);
-    }
-  }
-  if (const Json* stack = part("stack")) {
-    take(parse_stack(stack->dump(-1), root + "/stack"), job.stack, problems);
-  }
+  read_noun(json, "model", root, load_model, model_from_json, job.model, problems);
+  read_noun(json, "cluster", root, load_cluster, whole_cluster, job.cluster, problems);
+  read_noun(json, "stack", root, load_stack, embedded_stack, job.stack, problems);
+  if (problems.empty()) complete(job.cluster, job.layout);
   if (problems.empty()) {
     for (const Violation& v : violations(job)) {
       problems.push_back({root + "/job", "rule " + v.rule + ": " + v.reason, ""});
@@ -224,6 +276,20 @@ Result<Job> parse_job(const std::string& text, const std::string& place) {
 Result<Job> load_job(const std::string& path) {
   TRY(const std::string text, read_file(path));
   return parse_job(text, path);
+}
+
+std::string words_of(const Recompute& r) {
+  if (r.full) {
+    return r.full_layers == 0 ? "full"
+                              : "full of " + std::to_string(r.full_layers) + " layers a stage";
+  }
+  if (r.ops) return "ops";
+  std::string words;
+  for (int m = 0; m < kNumModules; ++m) {
+    if (!r.again(static_cast<Module>(m))) continue;
+    words += (words.empty() ? "" : ", ") + std::string(name_of(static_cast<Module>(m)));
+  }
+  return words.empty() ? "none" : words;
 }
 
 std::string words_of(const Job& job) {
@@ -239,12 +305,13 @@ std::string words_of(const Job& job) {
     std::string stages = "pp " + std::to_string(l.pp);
     if (job.virtual_stages > 1) stages += " x " + std::to_string(job.virtual_stages);
     add(stages + ", " + name_of(job.schedule));
+    if (!job.stage_layers.empty()) add("layers " + layers_words(job.stage_layers));
   }
   if (l.ep > 1) add("ep " + std::to_string(l.ep) + ", " + name_of(job.dispatcher));
   if (l.etp > 1) add("etp " + std::to_string(l.etp));
   add(sharding_words(job));
   add("micro-batch " + std::to_string(l.micro_batch) + " x " + std::to_string(job.micro_batches()));
-  add("recompute " + recompute_words(job.recompute));
+  add("recompute " + words_of(job.recompute));
   add(name_of(job.precision));
   return words;
 }

@@ -79,6 +79,15 @@ struct RunnerUp {
   bool tie = false;  // not told apart from the fastest (planner/decide.h)
 };
 
+// A plan that fits from `memory` of a device on, and is the fastest found for `searched` of it.
+struct FrontierPoint {
+  Bytes memory, searched;
+  Layout layout;
+  Chunks chunks;
+  MemoryPolicy policy;
+  Prediction predicted;
+};
+
 struct Rejection {
   std::string rule;
   std::int64_t count = 0;
@@ -121,7 +130,8 @@ struct Plan {
   Proof proof;
   std::vector<FitReason> fits_because;  // empty where it fits plainly
   Decision decision;
-  std::string sha256;  // plan_sha256(): set by the planner and by parse_plan
+  std::vector<FrontierPoint> frontier;  // of time against memory; empty where it was not asked for
+  std::string sha256;                   // plan_sha256(): set by the planner and by parse_plan
 };
 
 // Every rule that the layout breaks, by name and with the numbers; empty when legal. The rules:

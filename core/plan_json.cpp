@@ -131,6 +131,20 @@ RunnerUp read_runner_up(const Json& json, const std::string& place,
   return runner;
 }
 
+FrontierPoint read_frontier_point(const Json& json, const std::string& place,
+                                  std::vector<Problem>& problems) {
+  ObjectReader reader(json, place, problems);
+  FrontierPoint point;
+  point.memory = Bytes(reader.integer("memory_bytes", 0, kMax));
+  point.searched = Bytes(reader.integer("searched_bytes", 0, kMax));
+  read_child(reader, "layout", point.layout, problems, read_layout);
+  read_child(reader, "chunks", point.chunks, problems, read_chunks);
+  read_child(reader, "memory_policy", point.policy, problems, read_policy);
+  read_child(reader, "predicted", point.predicted, problems, read_prediction);
+  reader.finish();
+  return point;
+}
+
 Rejection read_rejection(const Json& json, const std::string& place,
                          std::vector<Problem>& problems) {
   ObjectReader reader(json, place, problems);
@@ -232,6 +246,20 @@ void check_rules(const Plan& plan, const std::string& place, std::vector<Problem
   }
 }
 
+Json frontier_json(const Plan& plan) {
+  Json rows = Json::array();
+  for (const FrontierPoint& point : plan.frontier) {
+    rows.push(Json::object()
+                  .set("memory_bytes", point.memory.value())
+                  .set("searched_bytes", point.searched.value())
+                  .set("layout", to_json(point.layout))
+                  .set("chunks", to_json(point.chunks))
+                  .set("memory_policy", to_json(point.policy))
+                  .set("predicted", to_json(point.predicted)));
+  }
+  return rows;
+}
+
 Plan read_plan(ObjectReader& reader, std::vector<Problem>& problems) {
   Plan plan;
   const std::int64_t version = reader.integer("schema_version", 0, kMax);
@@ -254,6 +282,9 @@ Plan read_plan(ObjectReader& reader, std::vector<Problem>& problems) {
   }
   if (reader.has("decision")) {
     read_child(reader, "decision", plan.decision, problems, read_decision);
+  }
+  if (reader.has("frontier")) {
+    read_rows(reader, "frontier", plan.frontier, problems, read_frontier_point);
   }
   return plan;
 }
@@ -372,6 +403,7 @@ Json to_json(const Plan& plan) {
                              .set("held_back_bytes", d.held_back.value())
                              .set("fastest_s", d.fastest_s));
   }
+  if (!plan.frontier.empty()) json.set("frontier", frontier_json(plan));
   json.set("model", std::move(model))
       .set("cluster", std::move(cluster))
       .set("workload", std::move(workload));

@@ -128,6 +128,13 @@ void Settings::forget(std::string_view value, const std::string& why) {
   settings_ = std::move(kept);
 }
 
+bool Settings::forgotten(std::string_view key) const {
+  const bool there = std::any_of(settings_.begin(), settings_.end(),
+                                 [&](const Setting& s) { return s.key == key; });
+  return !there &&
+         std::any_of(aside_.begin(), aside_.end(), [&](const Unused& u) { return u.what == key; });
+}
+
 std::string Settings::where(std::string_view key) const {
   for (auto s = settings_.rbegin(); s != settings_.rend(); ++s) {
     if (s->key == key) return s->where;

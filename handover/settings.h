@@ -51,6 +51,7 @@ class Settings {
   std::vector<std::string> keys_ending(std::string_view end) const;
   // Settings of this value are as if they were not there, and reported with `why`.
   void forget(std::string_view value, const std::string& why);
+  bool forgotten(std::string_view key) const;
 
   // Where a key stands; the file where it does not.
   std::string where(std::string_view key) const;

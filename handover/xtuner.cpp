@@ -22,15 +22,8 @@ std::int64_t last_kept(const Model& model) {
   return model.is_moe() ? 1 : 0;
 }
 
-void check_layout(const Plan& plan, Account& account) {
-  const Layout& l = plan.layout;
-  account.refuse_axis("pp", l.pp, "XTuner has no pipeline");
-  account.refuse_axis("tp", l.tp, "no layer of XTuner is tensor-parallel but experts");
-  account.refuse_axis("cp", l.cp, "XTuner shares sequences by exchanging heads (sp) alone");
-  if (!plan.model.is_moe()) {
-    account.require_order("dense_inner", l.dense_inner, "fsdp", dense_order_matters(l));
-    return;
-  }
+void check_experts(const Recipe& r, Account& account) {
+  const Layout& l = r.layout;
   const std::int64_t world = l.dp * l.sp, parts = product({l.ep, l.etp});
   if (parts > 1) {
     const char* why =
@@ -39,19 +32,45 @@ void check_layout(const Plan& plan, Account& account) {
     account.require("replicate_d", l.replicate_d, parts, why);
     account.require("fsdp_d", l.fsdp_d, world / parts, why);
     account.require_order("dense_inner", l.dense_inner, "replicate", dense_order_matters(l));
-    account.require("replicate_e", l.replicate_e, 1, "experts have no replicas there");
-    account.require("fsdp_e", l.fsdp_e, world / parts, "experts are sharded over all other ranks");
-    account.require_order("expert_inner", l.expert_inner, "ep", expert_order_matters(l));
+    if (!r.of_job) {
+      account.require("replicate_e", l.replicate_e, 1, "experts have no replicas there");
+      account.require("fsdp_e", l.fsdp_e, world / parts,
+                      "experts are sharded over all other ranks");
+      account.require_order("expert_inner", l.expert_inner, "ep", expert_order_matters(l));
+    }
   } else {
     account.require_order("dense_inner", l.dense_inner, "fsdp", dense_order_matters(l));
-    const char* why = "without expert parallelism experts are sharded as the rest";
-    account.require("fsdp_e", l.fsdp_e, l.fsdp_d, why);
-    account.require("replicate_e", l.replicate_e, l.replicate_d, why);
+    if (!r.of_job) {
+      const char* why = "without expert parallelism experts are sharded as the rest";
+      account.require("fsdp_e", l.fsdp_e, l.fsdp_d, why);
+      account.require("replicate_e", l.replicate_e, l.replicate_d, why);
+    }
   }
-  if (l.ep > 1 && l.dispatcher != "all_to_all") {
-    account.refuse("dispatcher", l.dispatcher,
+  if (l.ep > 1 && r.dispatcher == Dispatcher::kAllGather) {
+    account.refuse("dispatcher", name_of(r.dispatcher),
                    "XTuner gathers tokens for grouped routers of eight experts' groups alone",
                    "plan again with --pin dispatcher=all_to_all");
+  }
+}
+
+void check_layout(const Recipe& r, Account& account) {
+  const Layout& l = r.layout;
+  refuse_stages(r, "XTuner has no pipeline", account);
+  account.refuse_axis("tp", l.tp, "no layer of XTuner is tensor-parallel but experts");
+  if (l.cp > 1 && r.of_job) {
+    account.refuse_value("exchange", "XTuner shares sequences by exchanging heads (Ulysses) alone",
+                         "exchange=all_to_all, or cp=1");
+  } else {
+    account.refuse_axis("cp", l.cp, "XTuner shares sequences by exchanging heads (sp) alone");
+  }
+  if (r.of_job && r.sharding != Sharding::kParameters && r.data_ranks() > 1) {
+    account.refuse_value("sharding", "XTuner shards parameters too (FSDP), always",
+                         "sharding=parameters");
+  }
+  if (r.model.is_moe()) {
+    check_experts(r, account);
+  } else {
+    account.require_order("dense_inner", l.dense_inner, "fsdp", dense_order_matters(l));
   }
 }
 
@@ -64,48 +83,70 @@ std::string ratio_of(std::int64_t layers, std::int64_t all) {
 }
 
 // Recompute, reshard and swap, as keyword arguments of FSDPConfig.
-std::string policy_arguments(const Plan& plan, Account& account) {
-  const MemoryPolicy& p = plan.policy;
-  const std::int64_t all = plan.model.layers, least = last_kept(plan.model);
-  if (p.recompute_layers <= all - least) {
-    account.said("recompute_layers");
+std::string policy_arguments(const Recipe& r, Account& account) {
+  const std::int64_t all = r.model.layers, least = last_kept(r.model);
+  std::int64_t again = 0;
+  if (r.recompute.full) again = r.recompute.full_layers > 0 ? r.recompute.full_layers : all;
+  again = std::min(again, all);
+  if (!r.recompute.full && recompute_word(r.recompute) != "none") {
+    if (r.of_job) account.unsaid("recompute", "layers are recomputed whole there, or not at all");
+  } else if (again <= all - least) {
+    account.said(r.whole_field());
   } else {
-    account.unsaid("recompute_layers", "the last layer is never recomputed: needed at once");
+    account.unsaid(r.whole_field(), "the last layer is never recomputed: needed at once");
   }
-  const bool never = p.keep_layers == all;
-  if (p.keep_layers == least || never) {
-    account.said("keep_layers");
+  const bool never = r.kept_layers == all;
+  // One layer more or less is no matter of a job.
+  if (r.kept_layers == least || never || r.of_job) {
+    account.said(r.keep_field());
   } else {
-    account.unsaid("keep_layers", least == 0 ? "all layers are gathered again for backward"
-                                             : "the last layer alone stays gathered");
+    account.unsaid(r.keep_field(), least == 0 ? "all layers are gathered again for backward"
+                                              : "the last layer alone stays gathered");
   }
   return fmt::format("    recompute_ratio={},\n    reshard_after_forward={},\n",
-                     ratio_of(p.recompute_layers, all), never ? "False" : "True");
+                     ratio_of(again, all), never ? "False" : "True");
 }
 
-std::string import_lines(const Plan& plan) {
+bool swaps_all(const MemoryPolicy& p) {
+  return p.swap_layers > 0 && p.swap_layers == p.recompute_layers;
+}
+
+std::string import_lines(const Recipe& r) {
   std::string text =
       "import os\n\n"
       "from xtuner.v1.config import AdamWConfig, FSDPConfig\n"
-      "from xtuner.v1.datasets.config import DataloaderConfig\n"
+      "from xtuner.v1.datasets.config import DataloaderConfig\n";
+  if (r.precision == Precision::kFp8) {
+    text += "from xtuner.v1.float8.config import Float8Config, ScalingGranularity\n";
+  }
+  text +=
       "from xtuner.v1.loss import CELossConfig\n"
       "from xtuner.v1.model import get_model_config_from_hf\n"
       "from xtuner.v1.train import TrainerConfig\n\n";
-  if (plan.policy.swap_layers > 0 && plan.policy.swap_layers == plan.policy.recompute_layers) {
+  if (swaps_all(r.policy)) {
     text += "os.environ[\"XTUNER_ACTIVATION_OFFLOAD\"] = \"1\"\n";
   }
   return text;
 }
 
-std::string model_lines(const Plan& plan) {
-  const Layout& l = plan.layout;
+std::string model_lines(const Recipe& r) {
+  const Layout& l = r.layout;
   std::string text = fmt::format(
       "MODEL_PATH = os.environ[\"MODEL_PATH\"]  # {} layers, hidden size {}, {} experts\n"
       "model_cfg = get_model_config_from_hf(MODEL_PATH)\n",
-      plan.model.layers, plan.model.hidden, plan.model.experts);
-  if (!plan.model.is_moe()) return text;
+      r.model.layers, r.model.hidden, r.model.experts);
+  if (r.precision == Precision::kFp8) {
+    text +=
+        "model_cfg.float8_cfg = Float8Config(\n"
+        "    scaling_granularity_gemm=ScalingGranularity.TILEWISE,\n"
+        "    scaling_granularity_grouped_gemm=ScalingGranularity.TILEWISE,\n)\n";
+  }
+  if (!r.model.is_moe()) return text;
   text += fmt::format("model_cfg.ep_size = {}\nmodel_cfg.expert_tp_size = {}\n", l.ep, l.etp);
-  if (l.ep > 1) text += "model_cfg.dispatcher = \"all2all\"\n";
+  if (l.ep > 1) {
+    const bool deepep = r.dispatcher == Dispatcher::kDeduplicated;
+    text += fmt::format("model_cfg.dispatcher = \"{}\"\n", deepep ? "deepep" : "all2all");
+  }
   return text;
 }
 
@@ -156,30 +197,39 @@ std::optional<double> share(const std::string& text) {
   return value;
 }
 
-void read_policy(Import& import) {
+void read_policy(Import& import, Degrees& d) {
   Settings& s = import.settings();
   const std::int64_t all = import.target().model.layers, least = last_kept(import.target().model);
   const std::string ratio_key = key_of(s, kRatio);
+  d.keys["recompute"] = ratio_key;
+  const auto set_again = [&](std::int64_t layers) {
+    d.recompute = Recompute{};
+    d.recompute->full = layers > 0;
+    d.recompute->full_layers = layers;
+  };
   if (const Setting* ratio = s.find(ratio_key, false)) {
     const auto value = share(ratio->value);
     if (value) {
       const auto layers = static_cast<std::int64_t>(static_cast<double>(all) * *value);
-      import.pin("recompute_layers", std::min(layers, all - least), ratio_key);
+      set_again(std::min(layers, all - least));
     } else {
       s.problem(ratio->where, "recompute_ratio '" + ratio->value + "' is no share of the layers",
                 "from 0 to 1");
     }
   } else if (s.where(ratio_key) == s.place()) {
-    import.pin("recompute_layers", all - least, ratio_key);  // XTuner's default is 1.0
+    set_again(all - least);  // XTuner's default is 1.0
   }
   const std::string reshard_key = key_of(s, kReshard);
   const bool reshards = s.boolean(reshard_key).value_or(true);
-  import.pin("keep_layers", reshards ? least : all, reshard_key);
+  d.keeps_gathered = !reshards;
+  d.keys["keeps"] = reshard_key;
+  if (!import.all_axes()) import.pin("keep_layers", reshards ? least : all, reshard_key);
   const std::string host_key = key_of(s, kHost);
-  import.pin("host_optimizer", s.boolean(host_key).value_or(false) ? "true" : "false", host_key);
+  const bool on_host = s.boolean(host_key).value_or(false);
+  import.pin_of_plan("host_optimizer", on_host ? "true" : "false", "false", host_key);
   if (s.boolean("environ.XTUNER_ACTIVATION_OFFLOAD").value_or(false)) {
-    import.pin("swap_layers", "all", "environ.XTUNER_ACTIVATION_OFFLOAD");
-    import.pin("swap_distance", 1, "environ.XTUNER_ACTIVATION_OFFLOAD");
+    import.pin_of_plan("swap_layers", "all", "0", "environ.XTUNER_ACTIVATION_OFFLOAD");
+    import.pin_of_plan("swap_distance", "1", "1", "environ.XTUNER_ACTIVATION_OFFLOAD");
   }
   for (const char* key : {"FSDPConfig.cpu_offload", "/fsdp_cfg/cpu_offload"}) {
     if (s.boolean(key).value_or(false)) {
@@ -188,17 +238,23 @@ void read_policy(Import& import) {
   }
 }
 
-void read_types(Import& import) {
+void read_types(Import& import, Degrees& d) {
   Settings& s = import.settings();
-  const Workload& w = import.target().workload;
+  d.precision = Precision::kBf16;  // XTuner's default
   for (const char* key : {"FSDPConfig.param_dtype", "/fsdp_cfg/param_dtype"}) {
     const Setting* type = s.find(key, false);
-    if (type == nullptr || type->value.find("16") == std::string::npos) continue;
-    if (w.compute == DType::kBFloat16) continue;
-    s.problem(type->where,
-              fmt::format("param_dtype {}, but {} computes in {}", type->value, w.name,
-                          orrery::name_of(w.compute)),
-              "name a workload that computes as this file does");
+    if (type == nullptr) continue;
+    d.keys["precision"] = key;
+    const bool bf16 = type->value.find("16") != std::string::npos;
+    d.precision = bf16 ? Precision::kBf16 : Precision::kFp32;
+    if (bf16) import.expect_precision(Precision::kBf16, key, "param_dtype " + type->value);
+  }
+  for (const char* key : {"Float8Config.scaling_granularity_gemm",
+                          "/model_cfg/float8_cfg/scaling_granularity_gemm"}) {
+    const bool set = s.find(key, false) != nullptr || s.where(key) != s.place();
+    if (!set) continue;
+    d.keys["precision"] = key;
+    d.precision = Precision::kFp8;
   }
 }
 
@@ -212,9 +268,10 @@ void read_loss(Import& import, const Degrees& d) {
     const std::int64_t rows =
         product({d.micro_batch.value_or(0), tokens / d.sp + (tokens % d.sp > 0 ? 1 : 0)});
     const std::int64_t size = s.integer_or(size_key, 1024);
-    import.pin("loss_tokens", rows > 0 && size > rows ? 0 : size, size_key);
+    import.pin_of_plan("loss_tokens", std::to_string(rows > 0 && size > rows ? 0 : size), "0",
+                       size_key);
   } else if (mode == "eager") {
-    import.pin("loss_tokens", 0, key);
+    import.pin_of_plan("loss_tokens", "0", "0", key);
   } else {
     s.set_aside(key, "a fused loss has no word in a plan: left to the search");
   }
@@ -242,6 +299,7 @@ void read_sharding(Import& import, Degrees& d) {
               "take a divisor");
     return;
   }
+  d.sharding = data > 1 ? Sharding::kParameters : Sharding::kNone;
   d.fsdp_d = d.fsdp_e = parts > 1 ? data / parts : shards.value_or(data);
   d.replicate_d = data / *d.fsdp_d;
   d.replicate_e = parts > 1 ? 1 : *d.replicate_d;
@@ -275,49 +333,43 @@ void read_batch(Import& import, Degrees& d) {
 
 }  // namespace
 
-Result<HandedOver> write_xtuner(const Plan& plan, const std::string& place) {
-  Account account(plan, place);
-  const Layout& l = plan.layout;
-  const MemoryPolicy& p = plan.policy;
-  refuse_types(plan, account);
-  check_layout(plan, account);
+std::string write_xtuner(const Recipe& r, Account& account) {
+  const Layout& l = r.layout;
+  const MemoryPolicy& p = r.policy;
+  check_layout(r, account);
   for (const char* field : {"loss_tokens", "domino", "host_optimizer"}) account.said(field);
-  if (p.swap_layers > 0 && p.swap_layers == p.recompute_layers) {
+  if (swaps_all(p)) {
     account.said("swap_layers");
     if (p.swap_distance == 1) account.said("swap_distance");
-  }
-  const std::string policy = policy_arguments(plan, account);
-  if (account.refused()) return account.error();
-  HandedOver out;
-  out.unsaid = account.rest();
-  if (p.swap_layers > 0 && p.swap_layers == p.recompute_layers && p.swap_distance != 1) {
-    for (Unsaid& u : out.unsaid) {
-      if (u.field == "swap_distance") u.why = "XTuner brings inputs back one layer ahead";
+    if (p.swap_distance != 1) {
+      account.unsaid("swap_distance", "XTuner brings inputs back one layer ahead");
     }
   }
-  out.text = opening(plan, out.unsaid, "# ") + import_lines(plan) + model_lines(plan);
-  out.text += fmt::format("fsdp_cfg = FSDPConfig(\n    ep_size={},\n", l.ep);
+  const std::string policy = policy_arguments(r, account);
+  std::string text = import_lines(r) + model_lines(r);
+  text += fmt::format("fsdp_cfg = FSDPConfig(\n    ep_size={},\n", l.ep);
   if (product({l.ep, l.etp}) == 1 && l.replicate_d > 1) {
-    out.text += fmt::format("    hsdp_sharding_size={},\n", l.fsdp_d);
+    text += fmt::format("    hsdp_sharding_size={},\n", l.fsdp_d);
   }
-  out.text += policy + fmt::format("    param_dtype=\"{}\",\n)\n", dtype_name(plan));
-  const std::int64_t chunk = plan.chunks.loss_tokens;
-  out.text += chunk == 0
-                  ? "loss_cfg = CELossConfig(mode=\"eager\")\n"
-                  : fmt::format("loss_cfg = CELossConfig(mode=\"chunk\", chunk_size={})\n", chunk);
-  out.text += fmt::format("optim_cfg = AdamWConfig(swap_optimizer={})\n",
-                          p.host_optimizer ? "True" : "False");
-  out.text += fmt::format("# A pack is a micro-batch of {} rows; add dataset_config_list.\n",
-                          l.micro_batch);
-  out.text += fmt::format("dataloader_cfg = DataloaderConfig(pack_max_length={})\n",
-                          l.micro_batch * plan.workload.sequence_tokens);
-  out.text += fmt::format(
-      "\ntrainer = TrainerConfig(\n    model_cfg=model_cfg,\n    load_from=MODEL_PATH,\n"
-      "    tokenizer_path=MODEL_PATH,\n    fsdp_cfg=fsdp_cfg,\n    optim_cfg=optim_cfg,\n"
-      "    loss_cfg=loss_cfg,\n    dataloader_cfg=dataloader_cfg,\n    global_batch_size={},\n"
-      "    sp_size={},\n    intra_layer_micro_batch={},\n)\n",
-      plan.workload.global_sequences / l.micro_batch, l.sp, plan.chunks.domino);
-  return out;
+  text += policy + fmt::format("    param_dtype=\"{}\",\n)\n", dtype_name(r));
+  const std::int64_t chunk = r.chunks.loss_tokens;
+  text += chunk == 0
+              ? "loss_cfg = CELossConfig(mode=\"eager\")\n"
+              : fmt::format("loss_cfg = CELossConfig(mode=\"chunk\", chunk_size={})\n", chunk);
+  text += fmt::format("optim_cfg = AdamWConfig(swap_optimizer={})\n",
+                      p.host_optimizer ? "True" : "False");
+  text += fmt::format("# A pack is a micro-batch of {} rows; add dataset_config_list.\n",
+                      l.micro_batch);
+  text += fmt::format("dataloader_cfg = DataloaderConfig(pack_max_length={})\n",
+                      l.micro_batch * r.sequence_tokens);
+  return text +
+         fmt::format(
+             "\ntrainer = TrainerConfig(\n    model_cfg=model_cfg,\n    load_from=MODEL_PATH,\n"
+             "    tokenizer_path=MODEL_PATH,\n    fsdp_cfg=fsdp_cfg,\n    optim_cfg=optim_cfg,\n"
+             "    loss_cfg=loss_cfg,\n    dataloader_cfg=dataloader_cfg,\n    "
+             "global_batch_size={},\n"
+             "    sp_size={},\n    intra_layer_micro_batch={},\n)\n",
+             r.global_sequences / l.micro_batch, l.sp, r.chunks.domino);
 }
 
 bool is_xtuner(const std::string& text) {
@@ -344,7 +396,7 @@ Result<Imported> read_xtuner(const std::string& text, const std::string& place,
   d.etp = import.degree(d, "etp", model_key_of(s, kEtp, ".expert_tp_size"));
   d.sp = import.degree(d, "sp", key_of(s, kSp));
   d.domino = s.integer_or(key_of(s, kDomino), 1);
-  import.pin("domino", d.domino, key_of(s, kDomino));
+  import.pin_of_plan("domino", std::to_string(d.domino), "1", key_of(s, kDomino));
   if (s.integer_or(key_of(s, kTp), 1) > 1) {
     s.problem(s.where(key_of(s, kTp)), "tp_size only repeats data there: no layer is split by it",
               "set it to 1");
@@ -363,11 +415,12 @@ Result<Imported> read_xtuner(const std::string& text, const std::string& place,
   d.keys["dispatcher"] = dispatcher_key;
   const std::string dispatcher =
       s.word_or(dispatcher_key, {"None", "null", "all2all", "deepep", "agrs"}, "all2all");
-  if (dispatcher == "agrs") d.dispatcher = "all_gather";
+  if (dispatcher == "agrs") d.dispatcher = Dispatcher::kAllGather;
+  if (dispatcher == "deepep") d.dispatcher = Dispatcher::kDeduplicated;
   read_sharding(import, d);
   read_batch(import, d);
-  read_policy(import);
-  read_types(import);
+  read_policy(import, d);
+  read_types(import, d);
   read_loss(import, d);
   import.finish(d, "");
   return import.take();

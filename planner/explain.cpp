@@ -17,6 +17,9 @@ namespace {
 // More devices are tried by powers of two up to these.
 constexpr std::int64_t kMostTimes = 1024, kMostDevices = 16'384;
 
+// Steps of a search for advice, which should not take longer than what was asked.
+constexpr std::int64_t kMostSteps = 1'000'000;
+
 double gib(Bytes bytes) {
   return static_cast<double>(bytes.value()) / static_cast<double>(kGiB.value());
 }
@@ -122,16 +125,17 @@ Workload shorter_rows(const Workload& workload, std::int64_t part) {
 
 }  // namespace
 
-std::optional<Plan> fastest_that_fits(const Request& request) {
+std::optional<Plan> fastest_that_fits(const Request& request, std::int64_t most_steps) {
   auto space = enumerate(request);
   if (!space.ok()) return std::nullopt;
   Search search(request, std::move(space).value());
   if (!search.state_fits()) return std::nullopt;
   // Cheap to know beforehand, where nothing does.
   if (!search.smallest_fits()) return std::nullopt;
-  search.run();
-  if (!search.best()) return std::nullopt;
-  const Trial& best = *search.best();
+  search.run(most_steps);
+  const std::optional<Trial> found = search.best() ? search.best() : search.smallest_of({});
+  if (!found || !found->fits) return std::nullopt;
+  const Trial& best = *found;
   Plan plan = search.plan_of(best.layout, best.choice);
   plan.predicted = best.predicted;
   return plan;
@@ -167,7 +171,7 @@ class Advisor {
  private:
   bool fits(Request request, const std::string& change, const std::string& text) {
     request.progress = nullptr;
-    std::optional<Plan> plan = fastest_that_fits(request);
+    std::optional<Plan> plan = fastest_that_fits(request, kMostSteps);
     if (!plan) return false;
     if (!advice_.text.empty()) advice_.text += "; ";
     advice_.text += fmt::format("{} ({}, {} a step; {})", text, gib_text(plan->predicted.peak),

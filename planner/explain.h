@@ -2,6 +2,8 @@
 // in them comes from a replay.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,8 +26,10 @@ std::vector<RunnerUp> runners_up(Search& search, const Request& request, const T
 // plan would need without each of its mechanisms. Else empty.
 std::vector<FitReason> fit_reasons(Search& search, const Trial& chosen);
 
-// The fastest plan of the listed space, where any fits: without runners-up and proof.
-std::optional<Plan> fastest_that_fits(const Request& request);
+// The fastest plan of the listed space, where any fits: without runners-up and proof. Where nothing
+// was found within so many steps of the search, the plan of least memory.
+std::optional<Plan> fastest_that_fits(
+    const Request& request, std::int64_t most_steps = std::numeric_limits<std::int64_t>::max());
 
 struct Advice {
   std::string text;
@@ -37,7 +41,7 @@ struct Advice {
 std::optional<NearestFeasible> nearest_legal(const Request& request);
 
 // The smallest changes that fit, found by trying: without a pin, shorter rows, more devices. The
-// plan of each is the fastest that fits under it.
+// plan of each is the fastest that fits under it, or one that does, where that takes long to find.
 Advice advice(const Request& request);
 
 }  // namespace orrery::planner

@@ -112,26 +112,32 @@ std::int64_t Footprints::staged_moments(const Choice& choice, const CandidateCos
   return 2 * most;
 }
 
-std::vector<Footprints::Span> Footprints::spans(const MemoryPolicy& p) const {
+Footprints::Spans Footprints::spans(const MemoryPolicy& p) const {
   const std::int64_t layers = costs_.model().layers;
   const std::int64_t attention = std::max(p.recompute_layers, p.recompute_attention);
   const std::int64_t ffn = std::max(p.recompute_layers, p.recompute_ffn);
-  std::vector<std::int64_t> borders = {0,     attention, ffn, p.recompute_experts, p.swap_layers,
-                                       layers};
+  std::array<std::int64_t, 6> borders = {0,     attention, ffn, p.recompute_experts, p.swap_layers,
+                                         layers};
   std::sort(borders.begin(), borders.end());
-  std::vector<Span> out;
+  Spans out;
   for (std::size_t i = 1; i < borders.size(); ++i) {
     const std::int64_t begin = borders[i - 1];
     if (begin == borders[i]) continue;
-    out.push_back({begin,
-                   borders[i],
-                   {begin < attention, begin < ffn, begin >= ffn && begin < p.recompute_experts,
-                    begin < p.swap_layers}});
+    out.all[out.count++] = {begin,
+                            borders[i],
+                            {begin < attention, begin < ffn,
+                             begin >= ffn && begin < p.recompute_experts, begin < p.swap_layers}};
   }
   return out;
 }
 
 Bytes Footprints::least(const Layout& layout, const Choice& choice, const CandidateCosts& p) {
+  KnownProbes known;
+  return least(layout, choice, p, known);
+}
+
+Bytes Footprints::least(const Layout& layout, const Choice& choice, const CandidateCosts& p,
+                        KnownProbes& known) {
   const std::int64_t base = state(layout, choice.policy, p).value();
   const std::int64_t layers = costs_.model().layers;
   const bool once = layout.accumulation == 1;
@@ -141,7 +147,9 @@ Bytes Footprints::least(const Layout& layout, const Choice& choice, const Candid
   std::int64_t most = std::max(optimizer, base + (once ? gradients_above(choice, p, 0) : 0));
   std::int64_t below = 0;
   for (const Span& span : spans(choice.policy)) {
-    const Probe& probed = layer_probe(layout, choice.chunks, span.kind);
+    const Probe*& found = known.layers[span.kind.number()];
+    if (found == nullptr) found = &layer_probe(layout, choice.chunks, span.kind);
+    const Probe& probed = *found;
     const auto depth = static_cast<std::int64_t>(probed.layers.size());
     const auto consider = [&](std::int64_t layer) {
       // The last layer follows the loss; the others follow a layer's backward.
@@ -157,7 +165,8 @@ Bytes Footprints::least(const Layout& layout, const Choice& choice, const Candid
     }
     below += (span.end - span.begin) * probed.kept;
   }
-  most = std::max(most, base + loss_probe(layout, choice.chunks).loss + below);
+  if (known.loss == nullptr) known.loss = &loss_probe(layout, choice.chunks);
+  most = std::max(most, base + known.loss->loss + below);
   return Bytes(most - kPaddingBytes * layout.world());
 }
 

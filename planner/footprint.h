@@ -42,13 +42,23 @@ class ProbeStore {
   std::map<std::string, Probes> by_job_;  // by what the probes read
 };
 
+// Probes that candidates of one shape have found: those that differ at most in how states are
+// shared, in depths and in the place of moments. Of one ProbeStore.
+struct KnownProbes {
+  std::array<const Probe*, 16> layers{};  // by what becomes of a layer; null until asked for
+  const Probe* loss = nullptr;
+};
+
 class Footprints {
  public:
   explicit Footprints(const Costs& costs, std::shared_ptr<ProbeStore> store = nullptr);
 
   // Of one device. `state` (shards, moments, step gradients) is known without a probe.
   Bytes state(const Layout& layout, const MemoryPolicy& policy, const CandidateCosts& prices) const;
+  // A search that asks again and again for one shape keeps its `known`.
   Bytes least(const Layout& layout, const Choice& choice, const CandidateCosts& prices);
+  Bytes least(const Layout& layout, const Choice& choice, const CandidateCosts& prices,
+              KnownProbes& known);
   // Whether least() sees what swapping leaves: not in the shortest models.
   bool bounds_swap() const;
   // What a rank keeps on its host: moments, and the inputs of swapped layers.
@@ -59,13 +69,22 @@ class Footprints {
   struct Kind {
     bool attention = false, ffn = false, experts = false;  // run again
     bool swapped = false;
+    std::size_t number() const {
+      return (attention ? 1U : 0U) + (ffn ? 2U : 0U) + (experts ? 4U : 0U) + (swapped ? 8U : 0U);
+    }
   };
   // Layers [begin, end) of one kind.
   struct Span {
-    std::int64_t begin, end;
+    std::int64_t begin = 0, end = 0;
     Kind kind;
   };
-  std::vector<Span> spans(const MemoryPolicy& policy) const;
+  struct Spans {
+    std::array<Span, 5> all;
+    std::size_t count = 0;
+    const Span* begin() const { return all.data(); }
+    const Span* end() const { return all.data() + count; }
+  };
+  Spans spans(const MemoryPolicy& policy) const;
   // Loss chunks do not matter to layers, nor attention chunks to the loss: each has its own probes.
   const Probe& layer_probe(const Layout& layout, const Chunks& chunks, const Kind& kind);
   const Probe& loss_probe(const Layout& layout, const Chunks& chunks);

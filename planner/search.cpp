@@ -73,78 +73,44 @@ Search::Search(const Request& request, Space space)
     : request_(request),
       space_(std::move(space)),
       costs_(request.model, request.cluster, request.workload),
+      prices_(costs_, space_),
       footprints_(costs_, request.probes) {}
-
-const CandidateCosts& Search::unit_prices(std::int32_t l, bool chunked) {
-  const auto found = unit_prices_.find({l, chunked});
-  if (found != unit_prices_.end()) return found->second;
-  const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
-  const std::vector<Chunks>& all = space_.chunks_of(layout);
-  const auto like = std::find_if(all.begin(), all.end(), [&](const Chunks& c) {
-    return costs_.chunked(layout, c) == chunked;
-  });
-  CHECK(like != all.end(), "no chunks of this kind");
-  return unit_prices_.emplace(std::make_pair(l, chunked), costs_.all_unit_costs(layout, *like))
-      .first->second;
-}
-
-CandidateCosts Search::layout_prices(std::int32_t l, bool chunked) {
-  CandidateCosts c = unit_prices(l, chunked);
-  const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
-  costs_.add_routing(layout, space_.chunks_of(layout).front(), c);
-  return c;
-}
-
-CandidateCosts Search::prices(Place p) {
-  const Chunks chunks = choice(p).chunks;
-  CandidateCosts c = layout_prices(p.layout, costs_.chunked(layout(p), chunks));
-  c.block = &costs_.block_costs(layout(p), chunks);
-  return c;
-}
-
-// Of the times that chunks change, the least under any.
-const BlockCosts& Search::least_blocks(const Layout& l) {
-  const std::vector<std::int64_t> key = {l.micro_batch, l.sp, l.ep, l.accumulation};
-  const auto found = least_blocks_.find(key);
-  if (found != least_blocks_.end()) return found->second;
-  const std::vector<Chunks>& all = space_.chunks_of(l);
-  BlockCosts least = costs_.block_costs(l, all.front());
-  for (const Chunks& c : all) {
-    const BlockCosts& b = costs_.block_costs(l, c);
-    for (const auto time :
-         {&BlockCosts::loss, &BlockCosts::attention_fwd, &BlockCosts::attention_bwd,
-          &BlockCosts::core_fwd, &BlockCosts::core_bwd}) {
-      least.*time = std::min(least.*time, b.*time);
-    }
-  }
-  return least_blocks_.emplace(key, least).first->second;
-}
 
 double Search::quick_of_layout(Place p) {
   p.chunks = 0;
-  const Layout& l = layout(p);
-  const std::vector<Chunks>& all = space_.chunks_of(l);
-  const bool chunked = costs_.chunked(l, all.front());
-  CandidateCosts c = layout_prices(p.layout, chunked);
-  c.block = &least_blocks(l);
-  double least = quick_bound(costs_, l, choice(p), c);
+  const auto last = static_cast<std::int32_t>(prices_.chunks(p.layout).size()) - 1;
+  const auto bounded = [&](bool chunked) {
+    CandidateCosts c = prices_.routed(p.layout, chunked);
+    c.block = &prices_.least_blocks(p.layout);
+    return quick_bound(costs_, layout(p), choice(p), c);
+  };
+  const bool chunked = prices_.loss_chunked(p.layout, 0);
+  const double least = bounded(chunked);
   // The gradient of the head has another dtype where the loss runs in chunks.
-  if (costs_.chunked(l, all.back()) != chunked) {
-    c = layout_prices(p.layout, !chunked);
-    c.block = &least_blocks(l);
-    least = std::min(least, quick_bound(costs_, l, choice(p), c));
-  }
-  return least;
+  if (prices_.loss_chunked(p.layout, last) == chunked) return least;
+  return std::min(least, bounded(!chunked));
+}
+
+CandidateCosts Search::prices(Place p) {
+  return prices_.candidate(p.layout, p.chunks);
 }
 
 double Search::quick(Place p) {
   return quick_bound(costs_, layout(p), choice(p), prices(p));
 }
 
+KnownProbes& Search::known_probes(Place p) {
+  const Layout& l = layout(p);
+  const std::size_t sharded = (l.fsdp_d > 1 ? 2U : 0U) + (l.fsdp_e > 1 ? 1U : 0U);
+  if (probes_.empty()) probes_.resize(4 * prices_.kinds());
+  std::vector<KnownProbes>& by_chunks = probes_[4 * prices_.kind_of(p.layout) + sharded];
+  if (by_chunks.empty()) by_chunks.resize(prices_.chunks(p.layout).size());
+  return by_chunks[static_cast<std::size_t>(p.chunks)];
+}
+
 Bytes Search::memory(Place p) {
-  const Choice c = choice(p);
-  return footprints_.least(layout(p), c,
-                           unit_prices(p.layout, costs_.chunked(layout(p), c.chunks)));
+  const bool chunked = prices_.loss_chunked(p.layout, p.chunks);
+  return footprints_.least(layout(p), choice(p), prices_.units(p.layout, chunked), known_probes(p));
 }
 
 Bytes Search::memory_of(const Layout& l, const Choice& c) {
@@ -247,8 +213,8 @@ std::int32_t Search::open_depths(std::int32_t l, std::int32_t lane) {
   std::vector<std::int32_t>& open = open_[static_cast<std::size_t>(l)];
   if (!open.empty()) return open[static_cast<std::size_t>(lane)];
   const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
-  const Chunks& chunks = space_.chunks_of(layout).front();
-  const CandidateCosts& units = unit_prices(l, costs_.chunked(layout, chunks));
+  const Chunks& chunks = prices_.chunks(l).front();
+  const CandidateCosts& units = prices_.units(l, prices_.loss_chunked(l, 0));
   for (const std::vector<MemoryPolicy>& policies : space_.policies) {
     if (footprints_.state(layout, policies.front(), units) > usable_memory(request_.cluster)) {
       open.push_back(0);
@@ -427,7 +393,7 @@ bool Search::out_of_time() {
   return best_.has_value();
 }
 
-void Search::run() {
+void Search::run(std::int64_t most_steps) {
   Queue queue(std::greater<>(), nodes({}));
   bound_remaining_ = std::numeric_limits<double>::infinity();
   const auto all = static_cast<std::int64_t>(queue.size());
@@ -436,20 +402,44 @@ void Search::run() {
     bounded_ += static_cast<std::int64_t>(space_.chunks_of(layout(n.place)).size());
   }
   count_unfit_states();
+  if (!may_fit()) {
+    unfit_ = space_.legal - host_unfit_;
+    return;
+  }
   counts_ = true;
   while (!queue.empty()) {
     if (best_ && queue.top().key >= static_cast<double>(best_->step.value())) {
       bound_remaining_ = queue.top().key;
       break;
     }
-    if (out_of_time()) {  // what is left is bounded by the first of it
+    if (++done > most_steps || out_of_time()) {  // what is left is bounded by the first of it
       bound_remaining_ = queue.top().key;
       break;
     }
-    if (request_.progress && ++done % 1024 == 0) request_.progress(done, std::max(done, all));
+    if (request_.progress && done % 1024 == 0) request_.progress(done, std::max(done, all));
     advance(queue, {}, nullptr);
   }
   counts_ = false;
+}
+
+// False only where the bound of memory alone rules out every candidate: of each layout that holds
+// least of its kind, under the chunks that hold least, the deepest policy of each line, or the one
+// before it (see depth_that_fits).
+bool Search::may_fit() {
+  const Bytes usable = usable_memory(request_.cluster);
+  for (const std::int32_t l : lightest({})) {
+    const std::vector<std::int32_t> chunks =
+        smallest_chunks({}, space_.chunks_of(space_.layouts[static_cast<std::size_t>(l)]));
+    for (std::size_t k = 0; k < space_.policies.size(); ++k) {
+      const std::int32_t open = open_depths(l, static_cast<std::int32_t>(k));
+      for (std::int32_t d = std::max(0, open - 2); d < open; ++d) {
+        for (const std::int32_t c : chunks) {
+          if (memory({static_cast<std::int32_t>(k), d, l, c}) <= usable) return true;
+        }
+      }
+    }
+  }
+  return false;
 }
 
 bool Search::state_fits() {
@@ -478,8 +468,8 @@ std::vector<std::pair<std::int32_t, std::int32_t>> Search::deepest_of(const Subs
                                                                       std::int32_t l,
                                                                       bool any_host) {
   const Layout& layout = space_.layouts[static_cast<std::size_t>(l)];
-  const Chunks& chunks = space_.chunks_of(layout).front();
-  const CandidateCosts& units = unit_prices(l, costs_.chunked(layout, chunks));
+  const Chunks& chunks = prices_.chunks(l).front();
+  const CandidateCosts& units = prices_.units(l, prices_.loss_chunked(l, 0));
   std::array<std::pair<std::int32_t, std::int32_t>, 2> by_host = {{{-1, -1}, {-1, -1}}};
   for (std::size_t k = 0; k < space_.policies.size(); ++k) {
     const std::vector<MemoryPolicy>& policies = space_.policies[k];
@@ -510,8 +500,7 @@ std::vector<std::int32_t> Search::lightest(const Subspace& family) {
     const Layout& l = space_.layouts[i];
     if (family.member && !family.member(l)) continue;
     const auto index = static_cast<std::int32_t>(i);
-    const CandidateCosts& units =
-        unit_prices(index, costs_.chunked(l, space_.chunks_of(l).front()));
+    const CandidateCosts& units = prices_.units(index, prices_.loss_chunked(index, 0));
     const std::pair<std::int64_t, std::int32_t> mine = {footprints_.state(l, policy, units).value(),
                                                         static_cast<std::int32_t>(i)};
     const std::vector<std::int64_t> key = {l.micro_batch,  l.sp,         l.ep,

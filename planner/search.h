@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 #include <queue>
@@ -15,6 +16,7 @@
 #include "planner/bound.h"
 #include "planner/footprint.h"
 #include "planner/space.h"
+#include "planner/space_prices.h"
 
 namespace orrery::planner {
 
@@ -57,8 +59,8 @@ class Search {
  public:
   Search(const Request& request, Space space);
 
-  // Finds the best that fits, if any does.
-  void run();
+  // Finds the best that fits, if any does; gives up after so many steps.
+  void run(std::int64_t most_steps = std::numeric_limits<std::int64_t>::max());
   const std::optional<Trial>& best() const { return best_; }
   double bound_remaining_ns() const { return bound_remaining_; }  // after run()
   std::int64_t replayed() const { return static_cast<std::int64_t>(trials_.size()); }
@@ -104,17 +106,15 @@ class Search {
     return space_.policies[static_cast<std::size_t>(l)];
   }
   Choice choice(Place p) const {
-    return {space_.chunks_of(layout(p))[static_cast<std::size_t>(p.chunks)],
+    return {prices_.chunks(p.layout)[static_cast<std::size_t>(p.chunks)],
             line(p.line)[static_cast<std::size_t>(p.depth)]};
   }
   bool host_fits(const Layout& layout, const Choice& choice, const CandidateCosts& units) const;
   CandidateCosts prices(Place p);
-  const CandidateCosts& unit_prices(std::int32_t layout, bool chunked);
-  CandidateCosts layout_prices(std::int32_t layout, bool chunked);
   double quick(Place p);
   // No more than quick() of the place under any chunks.
   double quick_of_layout(Place p);
-  const BlockCosts& least_blocks(const Layout& layout);
+  KnownProbes& known_probes(Place p);
   Bytes memory(Place p);
   const Trial& replay(Place p);
   std::optional<std::pair<Bytes, Place>> smallest_place(const Subspace& family);
@@ -145,6 +145,7 @@ class Search {
   std::vector<std::pair<std::int32_t, std::int32_t>> deepest_of(const Subspace& family,
                                                                 std::int32_t layout, bool any_host);
   void count_unfit_states();
+  bool may_fit();
   // Whether run() ends here for want of time: not before there is a plan, for which it dives once.
   bool out_of_time();
   void push(Queue& queue, Place place);
@@ -156,14 +157,14 @@ class Search {
   const Request& request_;
   Space space_;
   Costs costs_;
+  SpacePrices prices_;
   Footprints footprints_;
+  std::vector<std::vector<KnownProbes>> probes_;  // by kind of layout and what is sharded; chunks
   std::vector<Trial> trials_;
   std::map<Place, std::size_t> tried_;
   // Choices that fit, by layout and prefetch depth.
   std::map<std::pair<std::int32_t, std::int64_t>, std::vector<Place>> fitting_;
-  std::map<std::pair<std::int32_t, bool>, CandidateCosts> unit_prices_;
   std::vector<std::vector<std::int32_t>> open_;  // by layout and line, once asked for
-  std::map<std::vector<std::int64_t>, BlockCosts> least_blocks_;
   std::vector<Node> shallow_;  // all layouts, at the first line and depth that is open
   std::optional<Trial> best_;
   double bound_remaining_ = 0;

@@ -16,6 +16,14 @@ double attended(const Job& job, std::int64_t layer) {
   return (window - window * (window - 1) / (2 * s)) * share;
 }
 
+// Of the query that sees most.
+double most_attended(const Job& job, std::int64_t layer) {
+  std::int64_t longest = job.documents.empty() ? job.sequence_tokens : 0;
+  for (const std::int64_t document : job.documents) longest = std::max(longest, document);
+  const double window = window_of(job, layer), most = static_cast<double>(longest);
+  return window > 0 ? std::min(window, most) : most;
+}
+
 Heads heads_of(const Job& job) {
   const Model& m = job.model;
   const auto tp = static_cast<double>(job.layout.tp), sp = static_cast<double>(job.layout.sp);
@@ -127,6 +135,14 @@ void flash_core(const Job& job, std::int64_t layer, Builder& b, const Heads& h) 
   const double kv = queries * h.kv * (h.qk_cols + h.v_cols);
   t.bytes = width(job) * (qo + kv * static_cast<double>(job.layout.cp));
   t.saves = width(job) * (qo + kv) + 4 * queries * h.q;
+  if (job.layout.cp == 1 || job.context != ContextExchange::kRing) {
+    t.longest = most_attended(job, layer) / attended(job, layer);
+    return;
+  }
+  // A ring sees the keys of one rank after the other: a kernel for each, and one that joins its
+  // rows with those before (Transformer Engine's AttnFuncWithCPAndKVP2P).
+  t.parts = static_cast<double>(job.layout.cp);
+  t.kernels = 2 * static_cast<std::int32_t>(job.layout.cp) - 1;
 }
 
 // Is there one kernel for all of attention? A sink in the softmax takes one that knows it.

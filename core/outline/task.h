@@ -54,6 +54,8 @@ struct Task {
   bool beside = false;  // a collective that runs beside the products next to it
   bool backward_only = false;
   bool backward = false;    // of attention: prices differ
+  double parts = 1;         // of attention: kernels, one after the other, that share its keys
+  double longest = 1;       // of attention: keys of the query that sees most, over the mean
   bool of_weights = false;  // in backward, a weight's gradient: no layer below waits for it
   double saves = 0;         // bytes kept for backward
   double gathered = 0;      // bytes of its input that backward gathers again

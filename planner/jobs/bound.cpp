@@ -19,7 +19,7 @@ constexpr double kRounding = 1 - 1e-9;
 
 // One chunk, seconds of a micro-batch; see Lanes in simulator/stages/stage.cpp.
 struct ChunkSeconds {
-  double forward = 0, backward = 0, weight = 0, hides = 0;
+  double forward = 0, backward = 0, weight = 0, forward_hides = 0, backward_hides = 0;
 };
 
 ChunkSeconds plain_seconds(const ChunkShape& chunk, const PriceTable& table) {
@@ -29,14 +29,11 @@ ChunkSeconds plain_seconds(const ChunkShape& chunk, const PriceTable& table) {
     out.forward += count * u.forward;
     out.backward += count * u.backward;
     out.weight += count * u.weight;
-    out.hides += count * (u.forward_hides + u.backward_hides);
+    out.forward_hides += count * u.forward_hides;
+    out.backward_hides += count * u.backward_hides;
   }
   return out;
 }
-
-struct ChunkParameters {
-  double dense = 0, expert = 0, largest = 0;
-};
 
 ChunkParameters parameters_of(const ChunkShape& chunk, const PriceTable& table) {
   ChunkParameters out;
@@ -54,7 +51,7 @@ ChunkParameters parameters_of(const ChunkShape& chunk, const PriceTable& table) 
 }  // namespace
 
 Bound::Bound(const Job& base, const Space& space, const UnitNumbers& units, const Shapes& shapes)
-    : space_(space), shapes_(shapes), prices_(base, space.choices, units) {}
+    : space_(space), units_(units), shapes_(shapes), prices_(base, space.choices, units) {}
 
 void Bound::enter(const Block& block) {
   block_ = block;
@@ -63,11 +60,12 @@ void Bound::enter(const Block& block) {
   micro_batches_ = std::max<std::int64_t>(1, job.micro_batches());
   send_ = simulator::send_seconds(job, prices_.price());
   straggle_ = simulator::straggle_of(job);
-  const std::int64_t data = std::int64_t{block.dp} * block.cp;
+  const std::int64_t data = block.data();
   const auto [found, fresh] = all_shardings_.try_emplace({data, block.pp == 1});
   if (fresh) found->second = shardings_of(space_.choices, data, block.pp);
   shardings_ = found->second;
-  for (auto& [v, once] : once_) once.clear();
+  for (auto& [key, shares] : once_) shares.once.clear();
+  balanced_.clear();
   links_.assign(shardings_.size(), {});
 }
 
@@ -76,16 +74,74 @@ void Bound::set_sharding(const ShardingChoice& choice) {
   job.sharding = choice.sharding;
   job.keeps_gathered = choice.keeps_gathered;
   job.layout.fsdp_d = choice.fsdp_d;
-  job.layout.replicate_d = job.layout.dp * job.layout.cp / choice.fsdp_d;
+  job.layout.replicate_d = block_.data() / choice.fsdp_d;
 }
 
-Line Bound::line(std::int64_t virtual_stages, std::size_t recompute, std::int64_t full_layers) {
+const std::vector<std::int64_t>& Bound::stage_layers(std::int64_t virtual_stages, Deal deal) {
+  static const std::vector<std::int64_t> kEven;
+  if (deal == Deal::kEven) return kEven;
+  const std::int64_t pp = block_.pp, layers = prices_.job().model.layers;
+  if (deal != Deal::kBalanced) {
+    const auto [found, fresh] = dealt_.try_emplace({pp, virtual_stages, deal});
+    if (fresh) found->second = dealt(deal, layers, pp * virtual_stages);
+    return found->second;
+  }
+  const auto [found, fresh] = balanced_.try_emplace(virtual_stages);
+  if (!fresh) return found->second;
+  const PriceTable& table = prices_.table(0);
+  const auto seconds = [&](std::int32_t unit) {
+    const UnitPrice& u = table[static_cast<std::size_t>(unit)];
+    return u.forward + u.backward;
+  };
+  double all = 0, last = 0;
+  for (const auto& [unit, count] : units_.whole()) all += count * seconds(unit);
+  for (const std::int32_t unit : units_.ends()) last += seconds(unit);
+  const double first = seconds(units_.of({simulator::UnitKind::kEmbedding}));
+  const double layer = (all - first - last) / static_cast<double>(layers);
+  found->second = balanced(layers, pp, virtual_stages, layer, first, last);
+  return found->second;
+}
+
+bool Bound::repeats(const std::vector<Deal>& deals, std::int64_t virtual_stages, Deal deal) {
+  if (deal != Deal::kBalanced) return false;
+  const std::int64_t layers = prices_.job().model.layers, stages = block_.pp * virtual_stages;
+  const std::vector<std::int64_t>& own = stage_layers(virtual_stages, deal);
+  return std::any_of(deals.begin(), deals.end(), [&](Deal other) {
+    if (other == deal) return false;
+    return own == (other == Deal::kEven ? simulator::even_layers(layers, stages)
+                                        : stage_layers(virtual_stages, other));
+  });
+}
+
+const Shape& Bound::shape_of(std::int64_t virtual_stages, std::int64_t full_layers, Deal deal) {
+  if (deal == Deal::kEven) return shapes_.of(block_.pp, virtual_stages, full_layers);
+  const std::vector<std::int64_t>& layers = stage_layers(virtual_stages, deal);
+  const auto found = uneven_.find({block_.pp, full_layers, layers});
+  if (found != uneven_.end()) return found->second;
+  Job job = prices_.job();
+  job.virtual_stages = virtual_stages;
+  job.stage_layers = layers;
+  job.recompute = {};
+  const Shape* plain = nullptr;
+  if (full_layers >= 0) {
+    plain = &shape_of(virtual_stages, -1, deal);
+    job.recompute.full = true;
+    job.recompute.full_layers = full_layers;
+  }
+  return uneven_.try_emplace({block_.pp, full_layers, layers}, units_.shape_of(job, plain))
+      .first->second;
+}
+
+Line Bound::line(std::int64_t virtual_stages, std::size_t recompute, std::int64_t full_layers,
+                 Deal deal) {
   Line line;
+  line.deal = deal;
   line.virtual_stages = virtual_stages;
   line.recompute = recompute;
   line.full_layers = full_layers;
   const bool full = space_.choices.recompute[recompute].full();
-  line.shape = &shapes_.of(block_.pp, virtual_stages, full ? full_layers : -1);
+  line.plain = &shape_of(virtual_stages, -1, deal);
+  line.shape = full ? &shape_of(virtual_stages, full_layers, deal) : line.plain;
   line.table = &prices_.table(recompute);
   sum_chunks(line, nullptr, nullptr, line.kinds);
   const Shape& shape = *line.shape;
@@ -153,13 +209,17 @@ void Bound::sum_chunks(const Line& line, const ShardingChoice* choice,
   out.clear();
   for (const std::vector<std::int32_t>& rank : shape.ranks) {
     KindSeconds k;
+    double forward_hides = 0, backward_hides = 0;
     for (const std::int32_t c : rank) {
       const ChunkSeconds& s = chunks[static_cast<std::size_t>(c)];
       k.forward += s.forward;
       k.backward += s.backward;
       k.weight += s.weight;
-      k.hides += s.hides;
+      k.hides += s.forward_hides + s.backward_hides;
+      forward_hides = std::max(forward_hides, s.forward_hides);
+      backward_hides = std::max(backward_hides, s.backward_hides);
     }
+    k.pair_hides = forward_hides + backward_hides;
     const ChunkSeconds& front = chunks[static_cast<std::size_t>(rank.front())];
     k.front_forward = front.forward;
     k.front_backward = front.backward;
@@ -180,20 +240,28 @@ const std::vector<KindSeconds>& Bound::kinds_of(const Line& line, std::size_t sh
   return scratch_;
 }
 
-const Bound::Once& Bound::once_of(std::int64_t virtual_stages, std::size_t sharding) {
-  std::vector<Once>& all = once_[virtual_stages];
-  all.resize(shardings_.size());
-  Once& once = all[sharding];
+const Bound::Once& Bound::once_of(std::int64_t virtual_stages, Deal deal, std::size_t sharding) {
+  Shares& shares = once_[{virtual_stages, deal}];
+  if (shares.once.empty()) {
+    shares.once.resize(shardings_.size());
+    const PriceTable& table = prices_.table(0);
+    const Shape& shape = shape_of(virtual_stages, -1, deal);
+    shares.ranks.clear();
+    for (const std::vector<std::int32_t>& rank : shape.ranks) {
+      std::vector<ChunkParameters>& chunks = shares.ranks.emplace_back();
+      for (const std::int32_t c : rank) {
+        chunks.push_back(parameters_of(shape.chunks[static_cast<std::size_t>(c)], table));
+      }
+    }
+  }
+  Once& once = shares.once[sharding];
   if (once.made) return once;
   once.made = true;
-  const PriceTable& table = prices_.table(0);
   set_sharding(shardings_[sharding]);
-  const Shape& shape = shapes_.of(block_.pp, virtual_stages, -1);
-  for (const std::vector<std::int32_t>& rank : shape.ranks) {
+  for (const std::vector<ChunkParameters>& rank : shares.ranks) {
     double dense = 0, expert = 0;
     simulator::ChunkStates states;
-    for (const std::int32_t c : rank) {
-      const ChunkParameters p = parameters_of(shape.chunks[static_cast<std::size_t>(c)], table);
+    for (const ChunkParameters& p : rank) {
       dense += p.dense;
       expert += p.expert;
       const simulator::ChunkStates own =
@@ -207,6 +275,16 @@ const Bound::Once& Bound::once_of(std::int64_t virtual_stages, std::size_t shard
   return once;
 }
 
+double Bound::hidden(const Line& line, const KindSeconds& kind, PipelineSchedule schedule,
+                     std::int32_t rank) const {
+  if (schedule != P::kOverlapped) return 0;
+  const auto chunks = static_cast<std::int32_t>(line.virtual_stages);
+  const auto m = static_cast<std::int32_t>(micro_batches_);
+  const std::int32_t pairs = chunks * m - simulator::warm_up(schedule, rank, block_.pp, chunks, m);
+  return std::min(static_cast<double>(m) * kind.hides,
+                  static_cast<double>(pairs) * kind.pair_hides);
+}
+
 // `exact`: kinds are what predict() has, not less, so that what hides beside them is right on
 // ranks other than the slowest too.
 double Bound::ranks_end(const Line& line, const std::vector<KindSeconds>& kinds,
@@ -216,9 +294,11 @@ double Bound::ranks_end(const Line& line, const std::vector<KindSeconds>& kinds,
   const auto m = static_cast<double>(micro_batches_);
   const bool beside = job.stack.overlaps_stages;
   const bool parted = schedule == P::kZeroBubble, overlapped = schedule == P::kOverlapped;
-  constexpr std::size_t kMostKinds = 32;
-  double full[kMostKinds] = {}, low[kMostKinds] = {};
-  CHECK(kinds.size() <= kMostKinds, "many kinds of ranks");
+  constexpr std::size_t kFewKinds = 32;
+  double few[2 * kFewKinds] = {};
+  std::vector<double> many(kinds.size() > kFewKinds ? 2 * kinds.size() : 0);
+  double* const full = many.empty() ? few : many.data();
+  double* const low = full + (many.empty() ? kFewKinds : kinds.size());
   for (std::size_t k = 0; once != nullptr && k < kinds.size(); ++k) {
     const auto& raw = once->once[static_cast<std::size_t>(shape.plain[k])];
     full[k] = simulator::not_hidden(job, raw, kinds[k].forward, kinds[k].backward).total();
@@ -232,7 +312,7 @@ double Bound::ranks_end(const Line& line, const std::vector<KindSeconds>& kinds,
     // Gradients of weights that come behind the last one of an input.
     const double tail = parted ? std::min(m, r + 1.0) * k.weight : 0;
     back = std::max(back, tail + low[kind]);
-    double end = fill + m * (k.forward + k.backward - (overlapped ? k.hides : 0));
+    double end = fill + m * (k.forward + k.backward) - hidden(line, k, schedule, r);
     double sent = 0;
     if (!beside && !overlapped && last > 0) {
       end += m * send_ * static_cast<double>(2 * line.virtual_stages - (r == 0) - (r == last));
@@ -288,15 +368,14 @@ double Bound::step_of(const Line& line, const std::vector<KindSeconds>& kinds,
     double path = line.path + sends - (schedule == P::kZeroBubble ? line.path_weight : 0);
     // All forward before all backward: the last micro-batch waits for the others at the slowest.
     const bool parts =
-        schedule == P::kGpipe || (schedule == P::kInterleaved && micro_batches_ <= block_.pp);
+        schedule == P::kGpipe || (line.virtual_stages > 1 && micro_batches_ <= block_.pp);
     if (parts) {
       path +=
           static_cast<double>(micro_batches_ - 1) * (line.slowest_forward + line.slowest_backward);
     }
     if (schedule == P::kOneForwardOneBackward) path = std::max(path, cycle(line, line.kinds));
     if (once != nullptr) {
-      const auto first =
-          static_cast<std::size_t>(shapes_.of(block_.pp, line.virtual_stages, -1).kind.front());
+      const auto first = static_cast<std::size_t>(line.plain->kind.front());
       path += exact ? simulator::not_hidden(
                           job, once->once[first],
                           kinds[static_cast<std::size_t>(line.shape->kind[0])].forward,
@@ -309,12 +388,48 @@ double Bound::step_of(const Line& line, const std::vector<KindSeconds>& kinds,
   return (slowest * (1 + straggle_) + prices_.job().stack.step_s) * kRounding;
 }
 
+// A rank has its cells of every micro-batch, and all ranks together those of the whole model: the
+// slowest has at least the mean. In 1F1B and GPipe rank s also waits for the ranks before it,
+//   step >= sum of busy(p) for p < s + micro_batches * busy(s),
+// so what they leave to the ranks behind shrinks by 1 - 1/micro_batches with each, and
+//   step >= whole / (1 - (1 - 1/micro_batches)^ranks).
+double Bound::ideal_seconds(std::int64_t virtual_stages, PipelineSchedule schedule) {
+  const PriceTable& table = prices_.table(0);
+  double forward = 0, backward = 0, weight = 0, hides = 0;
+  for (const auto& [unit, count] : units_.whole()) {
+    const UnitPrice& u = table[static_cast<std::size_t>(unit)];
+    forward += count * u.forward;
+    backward += count * u.backward;
+    weight += count * u.weight;
+    hides += count * (u.forward_hides + u.backward_hides);
+  }
+  const Job& job = prices_.job();
+  const auto m = static_cast<double>(micro_batches_), ranks = static_cast<double>(block_.pp);
+  const auto chunks = static_cast<double>(virtual_stages);
+  const bool overlapped = schedule == P::kOverlapped;
+  // One group of micro-batches through several chunks has no steady part.
+  const bool parts = schedule == P::kGpipe || (virtual_stages > 1 && micro_batches_ <= block_.pp);
+  double slowest = m * (forward + backward - (overlapped && !parts ? hides : 0)) / ranks;
+  if (block_.pp > 1) {
+    if (!job.stack.overlaps_stages && !overlapped) slowest += m * send_ * 2 * (chunks - 1 / ranks);
+    if (schedule == P::kOneForwardOneBackward || schedule == P::kGpipe) {
+      const double shared = 1 - std::pow(1 - 1 / m, ranks);
+      slowest = std::max(slowest, (forward + backward) / shared);
+    }
+    double path = forward + backward + 2 * (ranks * chunks - 1) * send_;
+    if (schedule == P::kZeroBubble) path -= weight;
+    if (parts) path += (m - 1) * (forward + backward) / (ranks * chunks);
+    slowest = std::max(slowest, path);
+  }
+  return (slowest * (1 + straggle_) + job.stack.step_s) * kRounding;
+}
+
 double Bound::floor_seconds(const Line& line, PipelineSchedule schedule) {
   return step_of(line, line.kinds, schedule, nullptr, true);
 }
 
 double Bound::seconds(const Line& line, PipelineSchedule schedule, std::size_t sharding) {
-  const Once& once = once_of(line.virtual_stages, sharding);
+  const Once& once = once_of(line.virtual_stages, line.deal, sharding);
   const bool exact = shardings_[sharding].sharding != Sharding::kParameters;
   return step_of(line, kinds_of(line, sharding), schedule, &once, exact);
 }
@@ -342,16 +457,16 @@ const std::vector<std::int32_t>& Bound::in_flight(PipelineSchedule schedule,
   return found->second;
 }
 
-double Bound::state_bytes(std::int64_t virtual_stages, std::size_t sharding) {
+double Bound::state_bytes(std::int64_t virtual_stages, Deal deal, std::size_t sharding) {
   double most = 0;
-  for (const simulator::ChunkStates& kind : once_of(virtual_stages, sharding).states) {
+  for (const simulator::ChunkStates& kind : once_of(virtual_stages, deal, sharding).states) {
     most = std::max(most, kind.states);
   }
   return (most + prices_.job().stack.reserve_bytes) * kRounding;
 }
 
 double Bound::bytes(const Line& line, PipelineSchedule schedule, std::size_t sharding) {
-  const Once& once = once_of(line.virtual_stages, sharding);
+  const Once& once = once_of(line.virtual_stages, line.deal, sharding);
   const std::vector<std::int32_t>& cells = in_flight(schedule, line.virtual_stages);
   double most = 0;
   for (std::size_t r = 0; r < line.shape->kind.size(); ++r) {
@@ -376,13 +491,13 @@ std::size_t Bound::index_of(const ShardingChoice& choice) const {
 
 double Bound::seconds_of(const Block& block, const Member& m) {
   enter(block);
-  const Line own = line(m.virtual_stages, m.recompute, m.full_layers);
+  const Line own = line(m.virtual_stages, m.recompute, m.full_layers, m.deal);
   return seconds(own, m.schedule, index_of({m.sharding, m.fsdp_d, m.keeps_gathered}));
 }
 
 double Bound::bytes_of(const Block& block, const Member& m) {
   enter(block);
-  const Line own = line(m.virtual_stages, m.recompute, m.full_layers);
+  const Line own = line(m.virtual_stages, m.recompute, m.full_layers, m.deal);
   return bytes(own, m.schedule, index_of({m.sharding, m.fsdp_d, m.keeps_gathered}));
 }
 

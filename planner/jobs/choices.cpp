@@ -76,8 +76,10 @@ void choose_words(const Job& base, const Pins& pins, Choices& c) {
   c.sequence_parallel = flags_or(pins.word("sequence_parallel"));
   c.keeps_gathered = flags_or(pins.word("keeps_gathered"));
   using X = ContextExchange;
-  c.exchange = words_or(pins.word("exchange"), {X::kRing, X::kAllToAll, X::kAllGather},
+  c.exchange = words_or(pins.word("exchange"), {X::kRing, X::kAllGather},
                         {X::kRing, X::kAllToAll, X::kAllGather});
+  c.precision = pins.precisions();
+  if (c.precision.empty()) c.precision = {base.precision};
   using D = Dispatcher;
   std::vector<D> dispatchers = {D::kAllToAll, D::kAllGather};
   // A dispatcher of its own kind (DeepEP): where the stack has it.
@@ -93,10 +95,11 @@ void choose_words(const Job& base, const Pins& pins, Choices& c) {
   using S = Sharding;
   const auto shardings = {S::kNone, S::kOptimizer, S::kGradients, S::kParameters};
   c.sharding = words_or(pins.word("sharding"), std::vector<S>(shardings), shardings);
-  for (RecomputeChoice& choice : all_recomputes()) {
-    if (pins.word("recompute").value_or(choice.name) != choice.name) continue;
-    c.recompute.push_back(std::move(choice));
-  }
+  using L = Deal;
+  const auto deals = {L::kEven, L::kLast, L::kFirst, L::kEnds, L::kBalanced};
+  c.deal = words_or(pins.word("stage_layers"), std::vector<L>(deals), deals);
+  c.recompute = all_recomputes();
+  if (const auto pinned = pins.word("recompute")) c.recompute = {*recompute_named(*pinned)};
 }
 
 }  // namespace
@@ -105,6 +108,25 @@ std::vector<std::string> recompute_names() {
   std::vector<std::string> names;
   for (const RecomputeChoice& choice : all_recomputes()) names.push_back(choice.name);
   return names;
+}
+
+std::optional<RecomputeChoice> recompute_named(const std::string& name) {
+  for (RecomputeChoice& choice : all_recomputes()) {
+    if (choice.name == name) return std::move(choice);
+  }
+  RecomputeChoice choice{name, {}};
+  for (std::size_t at = 0; at <= name.size();) {
+    const std::size_t plus = std::min(name.find('+', at), name.size());
+    const std::string word = name.substr(at, plus - at);
+    bool known = false;
+    for (int m = 0; m < kNumModules; ++m) {
+      if (word != name_of(static_cast<Module>(m))) continue;
+      choice.recompute.modules[static_cast<std::size_t>(m)] = known = true;
+    }
+    if (!known) return std::nullopt;
+    at = plus + 1;
+  }
+  return choice;
 }
 
 std::vector<std::int64_t> divisors(std::int64_t whole) {
@@ -123,6 +145,7 @@ Choices choices_of(const Job& base, const Pins& pins) {
   const std::vector<std::int64_t> of_world = divisors(base.cluster.devices);
   c.tp = list_or(pins.number("tp"), of_world);
   c.cp = list_or(pins.number("cp"), of_world);
+  c.sp = list_or(pins.number("sp"), of_world);
   c.pp = list_or(pins.number("pp"), of_world);
   const bool moe = base.model.is_moe();
   using List = std::vector<std::int64_t>;
@@ -139,7 +162,8 @@ Choices choices_of(const Job& base, const Pins& pins) {
   const std::int64_t domain = std::max<std::int64_t>(1, base.cluster.tiers.front().domain);
   const bool free_tensor = !pins.number("tp") && !pins.number("etp");
   c.most_tensor = free_tensor && base.cluster.tiers.size() > 1 ? domain : base.cluster.devices;
-  c.least_rows = pins.number("cp") ? 1 : std::min(kLeastRows, base.sequence_tokens);
+  c.least_rows =
+      pins.number("cp") || pins.number("sp") ? 1 : std::min(kLeastRows, base.sequence_tokens);
   c.most_micro_batch =
       pins.number("micro_batch")
           ? base.global_sequences
@@ -181,6 +205,12 @@ std::vector<std::int64_t> full_layers_of(const Choices& choices, std::int64_t la
   }
   out.push_back(0);
   return out;
+}
+
+std::vector<std::int64_t> depths_of(const Choices& choices, std::size_t recompute,
+                                    std::int64_t layers, std::int64_t stages) {
+  if (!choices.recompute[recompute].full()) return {0};
+  return full_layers_of(choices, layers, stages);
 }
 
 std::vector<ShardingChoice> shardings_of(const Choices& choices, std::int64_t data,

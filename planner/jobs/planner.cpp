@@ -5,8 +5,13 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/job_json.h"
 #include "core/quantity.h"
+#include "planner/jobs/changes.h"
+#include "planner/jobs/decide.h"
+#include "planner/jobs/frontier.h"
 #include "planner/jobs/search.h"
+#include "simulator/stages/memory.h"
 
 namespace orrery::planner::jobs {
 namespace {
@@ -15,11 +20,34 @@ namespace {
 constexpr double kSaid = 0.005;
 
 // Blocks that are looked at for the best of another family: enough to come near it.
-constexpr std::size_t kFamilyBlocks = 256;
+constexpr std::size_t kFamilyBlocks = 128;
+// And where jobs are ranked by their 90th percentile, which lies far above what is known without it
+// of jobs that are unlike measured ones.
+constexpr std::size_t kRiskBlocks = 1024, kRiskFamilyBlocks = 16;
+
+// Ends of rows are rounded, not rows, so that they add up to the peak as it is shown.
+std::vector<MemoryRow> memory_rows(const Job& job, double peak) {
+  const simulator::MemoryParts parts = simulator::memory_parts(job);
+  std::vector<MemoryRow> rows;
+  double sum = 0;
+  std::int64_t before = 0;
+  const auto add = [&](const char* name, double bytes) {
+    sum += bytes;
+    const auto end = static_cast<std::int64_t>(sum + 1e-3);
+    if (end > before) rows.push_back({name, Bytes(end - before)});
+    before = end;
+  };
+  for (std::size_t c = 0; c < simulator::kNumMemoryClasses; ++c) {
+    add(simulator::name_of(static_cast<simulator::MemoryClass>(c)), parts.bytes[c]);
+  }
+  add("allocator", peak - parts.total());
+  return rows;
+}
 
 PlannedJob planned(const Request& request, const Search& search, const Candidate& candidate) {
-  PlannedJob out{search.job_of(candidate), {}};
+  PlannedJob out{search.job_of(candidate), {}, {}};
   out.predicted = simulator::predict_with(request.parameters, out.job);
+  out.memory = memory_rows(out.job, out.predicted.peak_bytes);
   // As the nouns are, without the fitted values.
   out.job.cluster = request.cluster;
   out.job.stack = request.stack;
@@ -58,6 +86,7 @@ std::vector<Family> families_of(const Choices& choices, const Job& winner) {
   axis("pipeline", l.pp, &Block::pp);
   if (winner.model.is_moe()) axis("expert parallelism", l.ep, &Block::ep);
   axis("context parallelism", l.cp, &Block::cp);
+  axis("Ulysses (heads exchanged)", l.sp, &Block::sp);
   const bool fsdp = winner.sharding == Sharding::kParameters;
   out.push_back({fsdp ? "parameters whole" : "FSDP (parameters sharded)",
                  {},
@@ -75,17 +104,54 @@ std::vector<Family> families_of(const Choices& choices, const Job& winner) {
   return out;
 }
 
-void explain(const Request& request, Search& search, const Space& space, JobPlan& plan) {
+std::size_t most_blocks(Risk risk) {
+  return risk == Risk::kP90 ? kRiskFamilyBlocks : kFamilyBlocks;
+}
+
+struct Searched {
+  Family family;
+  Outcome found;
+};
+
+bool belongs(const Candidate& c, const Family& family) {
+  return (!family.block || family.block(c.block)) &&
+         (!family.member || family.member(c.block, c.member));
+}
+
+// A search of so many blocks may miss what that of another family has found of this one.
+void share(std::vector<Searched>& all) {
+  for (Searched& own : all) {
+    for (const Searched& other : all) {
+      const Outcome &mine = own.found, &theirs = other.found;
+      if (!theirs.best || !belongs(*theirs.best, own.family)) continue;
+      if (mine.best && mine.best_s <= theirs.best_s) continue;
+      own.found.best = theirs.best;
+      own.found.best_s = theirs.best_s;
+    }
+  }
+}
+
+void explain(const Request& request, const Fastest& fastest, Search& search, const Space& space,
+             JobPlan& plan) {
+  std::vector<Searched> all;
   for (const Family& family : families_of(space.choices, plan.best->job)) {
+    if (search.stopped()) break;
     const bool any =
         !family.block || std::any_of(space.blocks.begin(), space.blocks.end(), family.block);
-    if (!any) continue;
-    const Outcome found = search.best_of(family, kFamilyBlocks);
+    if (any) all.push_back({family, search.best_of(family, most_blocks(request.risk))});
+  }
+  share(all);
+  for (const auto& [family, found] : all) {
+    if (found.stopped && !found.best) continue;
     Rival rival{family.name, std::nullopt, "nothing of it fits",
                 found.bound_remaining_s >= found.best_s};
     if (found.best) {
       rival.best = planned(request, search, *found.best);
-      rival.lost_by = lost_by(plan.best->predicted, rival.best->predicted);
+      const simulator::JobPrediction& p = rival.best->predicted;
+      const double score = score_of(p, request.risk);
+      const bool faster = score < score_of(plan.best->predicted, request.risk);
+      rival.tie = ties(fastest, score, p.step.value(), p.parts);
+      rival.lost_by = faster ? "less simple" : lost_by(plan.best->predicted, p);
     }
     plan.rivals.push_back(std::move(rival));
   }
@@ -97,6 +163,19 @@ void explain(const Request& request, Search& search, const Space& space, JobPlan
   });
 }
 
+SearchRule rule_of(const Request& request, const Score* score) {
+  return {request.probability_fits, request.threads, request.stop, score};
+}
+
+void add_frontier(const Request& request, Search& search, const Candidate& best, JobPlan& plan) {
+  const auto device = static_cast<double>(request.cluster.device.memory.value());
+  const double reserve = search.job_of(best).stack.reserve_bytes;
+  for (const FrontierStep& step : frontier_of(search, best, device, reserve)) {
+    plan.frontier.push_back(
+        {step.memory_bytes, step.searched_bytes, planned(request, search, step.candidate)});
+  }
+}
+
 // A good one of a changed request, if the job that needs least memory fits.
 std::optional<PlannedJob> best_of(const Request& request) {
   const Result<Pins> pins = Pins::parse(request.pins);
@@ -104,7 +183,7 @@ std::optional<PlannedJob> best_of(const Request& request) {
   const Job base = base_job(request);
   const Space space = make_space(base, choices_of(base, pins.value()));
   if (space.legal == 0) return std::nullopt;
-  Search search(base, space, request.probability_fits, request.threads);
+  Search search(base, space, rule_of(request, nullptr));
   const std::optional<Candidate> smallest = search.smallest();
   if (!smallest || search.predict(*smallest).probability_fits < request.probability_fits) {
     return std::nullopt;
@@ -114,23 +193,107 @@ std::optional<PlannedJob> best_of(const Request& request) {
   return planned(request, search, *found.best);
 }
 
-// The cluster with so many devices: of its template where its name tells it, since a part of a node
-// has no links beyond it; nullopt where there is none.
-std::optional<Cluster> grown(const Cluster& cluster, std::int64_t devices) {
-  if (const std::size_t x = cluster.name.rfind('x'); x != std::string::npos) {
-    const std::string name = cluster.name.substr(0, x + 1) + std::to_string(devices);
-    const Result<Cluster> larger = load_cluster(name);
-    if (larger.ok() && larger.value().device == cluster.device) return larger.value();
+// Takes the fastest, or the simplest that ties with it.
+Fastest decide(const Request& request, Search& search, const Candidate& best, JobPlan& plan) {
+  plan.best = planned(request, search, best);
+  const Fastest fastest = fastest_of(plan.best->predicted, request.risk);
+  if (!request.simplest && !request.explains) return fastest;  // nobody asks what ties
+  const Tied tied = find_ties(search, best, fastest, request.risk);
+  plan.decision.ties = tied.count;
+  plan.decision.complete = tied.complete;
+  plan.proof.bounded += tied.bounded;
+  plan.proof.replayed += tied.replayed;
+  if (request.simplest && tied.simplest) {
+    plan.decision.fastest = std::move(plan.best);
+    plan.best = planned(request, search, *tied.simplest);
   }
-  if (cluster.tiers.size() < 2) return std::nullopt;
-  Cluster out = cluster;
-  out.devices = devices;
-  return out;
+  return fastest;
 }
 
-// The first change after which something fits: a pin less, more devices, shorter sequences.
+// A number of devices that has legal jobs, where this one has none: a power of two below it.
+std::int64_t legal_devices(const Request& request) {
+  for (std::int64_t devices = std::int64_t{1} << 40; devices > 0; devices /= 2) {
+    if (devices >= request.cluster.devices) continue;
+    Request changed = request;
+    changed.cluster.devices = devices;
+    const Job base = base_job(changed);
+    if (make_space(base, choices_of(base, Pins())).legal > 0) return devices;
+  }
+  return 0;
+}
+
+// A request without a legal job, changed a little until one fits: a pin less, or none, a batch that
+// divides, fewer devices.
+std::optional<Problem> nearest_legal(const Request& request, std::int64_t fewer) {
+  const auto near = [&](const Request& changed,
+                        const std::string& words) -> std::optional<Problem> {
+    const std::optional<PlannedJob> best = best_of(changed);
+    if (!best) return std::nullopt;
+    return Problem{"the nearest that fits",
+                   words + " (" +
+                       format_bytes(Bytes(static_cast<std::int64_t>(best->predicted.peak_bytes))) +
+                       ", " + format_seconds(best->predicted.step) + " a step)",
+                   words_of(best->job)};
+  };
+  for (std::size_t i = 0; i < request.pins.size(); ++i) {
+    Request changed = request;
+    changed.pins.erase(changed.pins.begin() + static_cast<std::ptrdiff_t>(i));
+    const auto& [name, value] = request.pins[i];
+    if (auto found = near(changed, "without --pin " + name + "=" + value)) return found;
+  }
+  if (request.pins.size() > 1) {
+    Request changed = request;
+    changed.pins.clear();
+    if (auto found = near(changed, "without the pins")) return found;
+  }
+  const std::int64_t world = request.cluster.devices, batch = request.workload.global_sequences;
+  for (const std::int64_t sequences : {batch / world * world, (batch / world + 1) * world}) {
+    if (sequences <= 0 || sequences == batch) continue;
+    Request changed = request;
+    changed.workload.global_sequences = sequences;
+    const std::string words = "a batch of " + std::to_string(sequences) + " sequences";
+    if (auto found = near(changed, words)) return found;
+  }
+  if (fewer > 0) {
+    Request changed = request;
+    changed.cluster.devices = fewer;
+    return near(changed, std::to_string(fewer) + " devices");
+  }
+  return std::nullopt;
+}
+
+Error nothing_legal(const Request& request, const Space& space) {
+  std::string rules;
+  for (const auto& [rule, count] : space.removed) {
+    if (count == 0) continue;
+    rules += (rules.empty() ? "" : ", ") + rule + " " + std::to_string(count);
+  }
+  const bool pinned = !request.pins.empty();
+  const std::int64_t fewer = pinned ? 0 : legal_devices(request);
+  Error error = Error::of(ErrorCode::kInfeasible, pinned ? "--pin" : "orrery plan",
+                          "no job is legal; layouts that each rule removed: " + rules,
+                          pinned      ? "leave a pin out"
+                          : fewer > 0 ? "for example " + std::to_string(fewer) + " devices"
+                                      : "another number of devices or sequences");
+  if (auto near = nearest_legal(request, fewer)) error.problems.push_back(std::move(*near));
+  return error;
+}
+
+}  // namespace
+
+namespace {
+
+// A lower bound: moments of all parameters, dealt out over all devices.
+Bytes states_alone(const Model& model, std::int64_t devices) {
+  return Bytes(2 * 4 * parameter_count(model) / devices);
+}
+
+}  // namespace
+
+// A pin less, more devices, shorter sequences.
 void find_change(const Request& request, JobPlan& plan) {
   const auto takes = [&](const Request& changed, const std::string& words) {
+    if (request.stop && request.stop()) return false;
     plan.changed = best_of(changed);
     if (plan.changed) plan.change = words;
     return plan.changed.has_value();
@@ -141,10 +304,12 @@ void find_change(const Request& request, JobPlan& plan) {
     const auto& [name, value] = request.pins[i];
     if (takes(changed, "without --pin " + name + "=" + value)) return;
   }
-  constexpr std::int64_t kMostTimes = 64, kLeastTokens = 512;
-  for (std::int64_t times = 2; times <= kMostTimes; times *= 2) {
-    Request changed = request;
+  constexpr std::int64_t kMostTimes = 64, kMostDevices = 2048, kLeastTokens = 512;
+  for (std::int64_t times = 2;; times *= 2) {
     const std::int64_t devices = request.cluster.devices * times;
+    if (times > kMostTimes && devices > kMostDevices) break;
+    if (states_alone(request.model, devices) > request.cluster.device.memory) continue;
+    Request changed = request;
     const std::optional<Cluster> cluster = grown(request.cluster, devices);
     if (!cluster) break;
     changed.cluster = *cluster;
@@ -160,33 +325,6 @@ void find_change(const Request& request, JobPlan& plan) {
   }
 }
 
-// A number of devices that has legal jobs, where this one has none: a power of two below it.
-std::string legal_devices(const Request& request) {
-  for (std::int64_t devices = std::int64_t{1} << 40; devices > 0; devices /= 2) {
-    if (devices >= request.cluster.devices) continue;
-    Request changed = request;
-    changed.cluster.devices = devices;
-    const Job base = base_job(changed);
-    if (make_space(base, choices_of(base, Pins())).legal == 0) continue;
-    return "for example " + std::to_string(devices) + " devices";
-  }
-  return "another number of devices or sequences";
-}
-
-Error nothing_legal(const Request& request, const Space& space) {
-  std::string rules;
-  for (const auto& [rule, count] : space.removed) {
-    if (count == 0) continue;
-    rules += (rules.empty() ? "" : ", ") + rule + " " + std::to_string(count);
-  }
-  const bool pinned = !request.pins.empty();
-  return Error::of(ErrorCode::kInfeasible, pinned ? "--pin" : "orrery plan",
-                   "no job is legal; layouts that each rule removed: " + rules,
-                   pinned ? "leave a pin out" : legal_devices(request));
-}
-
-}  // namespace
-
 std::vector<Term> terms_of(const simulator::StepParts& p) {
   return {{"compute", p.compute},    {"host", p.host},           {"tensor", p.tensor},
           {"context", p.context},    {"experts", p.expert},      {"data", p.data},
@@ -198,14 +336,18 @@ Result<JobPlan> plan(const Request& request) {
   const auto began = std::chrono::steady_clock::now();
   TRY(const Pins pins, Pins::parse(request.pins));
   const Job base = base_job(request);
-  if (base.precision == Precision::kFp8 && base.cluster.device.peak_fp8.value() <= 0) {
-    return Error::of(ErrorCode::kInfeasible, "--pin precision=fp8",
+  const std::vector<Precision>& named = pins.precisions();
+  const bool low = std::find(named.begin(), named.end(), Precision::kFp8) != named.end();
+  if (low && base.cluster.device.peak_fp8.value() <= 0) {
+    return Error::of(ErrorCode::kInfeasible, "--pin precision",
                      base.cluster.device.name + " has no 8 bit products", "leave the pin out");
   }
   const Space space = make_space(base, choices_of(base, pins));
   if (space.legal == 0) return nothing_legal(request, space);
-  Search search(base, space, request.probability_fits, request.threads);
-  const Outcome found = search.best_of({});
+  const Score score(request.parameters, request.risk);
+  const bool risk = request.risk == Risk::kP90;
+  Search search(base, space, rule_of(request, risk ? &score : nullptr));
+  const Outcome found = search.best_of({}, risk ? kRiskBlocks : 0);
   JobPlan out;
   out.removed = space.removed;
   out.proof = {space.legal,
@@ -215,13 +357,25 @@ Result<JobPlan> plan(const Request& request) {
                found.best_s,
                found.bound_remaining_s,
                0};
+  out.stopped = search.stopped();
+  out.decision.risk = request.risk;
+  out.decision.probability_fits = request.probability_fits;
+  std::optional<Fastest> fastest;
+  if (found.best) fastest = decide(request, search, *found.best, out);
   out.proof.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (found.best) {
-    out.best = planned(request, search, *found.best);
-    if (request.explains) explain(request, search, space, out);
+    if (out.best->job.layout.pp > 1) {
+      Job fitted = out.best->job;
+      fitted.cluster = base.cluster;
+      fitted.stack = base.stack;
+      out.cells = simulator::cell_times(fitted);
+    }
+    if (request.explains) explain(request, *fastest, search, space, out);
+    if (request.frontier) add_frontier(request, search, *found.best, out);
     return out;
   }
+  if (out.stopped) return out;
   if (const auto smallest = search.smallest()) out.nearest = planned(request, search, *smallest);
   if (request.explains) find_change(request, out);
   return out;

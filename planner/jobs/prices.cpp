@@ -26,6 +26,13 @@ UnitNumbers::UnitNumbers(const Job& base) {
     name.again = true;
     names_.push_back(name);
   }
+  std::map<std::int32_t, double> counts;
+  for (const UnitName& name : whole.front().units) ++counts[of(name)];
+  whole_.assign(counts.begin(), counts.end());
+  for (auto i = static_cast<std::size_t>(base.model.layers) + 1; i < whole.front().units.size();
+       ++i) {
+    ends_.push_back(of(whole.front().units[i]));
+  }
 }
 
 std::int32_t UnitNumbers::of(const UnitName& name) const {
@@ -34,7 +41,7 @@ std::int32_t UnitNumbers::of(const UnitName& name) const {
   return static_cast<std::int32_t>(found - names_.begin());
 }
 
-Shape UnitNumbers::shape_of(const Job& job) const {
+Shape UnitNumbers::shape_of(const Job& job, const Shape* plain) const {
   Shape shape;
   const auto add = [](auto& list, const auto& value) {
     const auto found = std::find(list.begin(), list.end(), value);
@@ -59,6 +66,11 @@ Shape UnitNumbers::shape_of(const Job& job) const {
     }
     shape.kind.push_back(add(shape.ranks, own));
   }
+  shape.plain.resize(shape.ranks.size());
+  for (std::size_t r = 0; r < shape.kind.size(); ++r) {
+    const std::int32_t kind = shape.kind[r];
+    shape.plain[static_cast<std::size_t>(kind)] = plain == nullptr ? kind : plain->kind[r];
+  }
   return shape;
 }
 
@@ -75,19 +87,11 @@ Shapes::Shapes(const Job& base, const Space& space, const UnitNumbers& units) {
       job.layout.pp = pp;
       job.virtual_stages = v;
       job.recompute = {};
-      Shape plain = units.shape_of(job);
-      for (std::size_t k = 0; k < plain.ranks.size(); ++k) {
-        plain.plain.push_back(static_cast<std::int32_t>(k));
-      }
+      Shape plain = units.shape_of(job, nullptr);
       job.recompute.full = true;
       for (const std::int64_t k : full_layers_of(c, base.model.layers, pp * v)) {
         job.recompute.full_layers = k;
-        Shape shape = units.shape_of(job);
-        shape.plain.resize(shape.ranks.size());
-        for (std::size_t r = 0; r < shape.kind.size(); ++r) {
-          shape.plain[static_cast<std::size_t>(shape.kind[r])] = plain.kind[r];
-        }
-        shapes_.try_emplace({pp, v, k}, std::move(shape));
+        shapes_.try_emplace({pp, v, k}, units.shape_of(job, &plain));
       }
       shapes_.try_emplace({pp, v, -1}, std::move(plain));
     }

@@ -45,13 +45,21 @@ class UnitNumbers {
   explicit UnitNumbers(const Job& base);
   const std::vector<simulator::UnitName>& names() const { return names_; }
   std::int32_t of(const simulator::UnitName& name) const;
-  Shape shape_of(const Job& job) const;
+  // `plain`: of the job where nothing runs again; nullptr: this is it.
+  Shape shape_of(const Job& job, const Shape* plain) const;
+  // Of the whole model, those of no stage in particular: units of each kind.
+  const std::vector<std::pair<std::int32_t, double>>& whole() const { return whole_; }
+  // Of what stands behind the last layer, in order.
+  const std::vector<std::int32_t>& ends() const { return ends_; }
 
  private:
   std::vector<simulator::UnitName> names_;
+  std::vector<std::pair<std::int32_t, double>> whole_;
+  std::vector<std::int32_t> ends_;
 };
 
-// Shapes by (stages, virtual stages, whole layers run again or -1), made once for a space.
+// Shapes by (stages, virtual stages, whole layers run again or -1) of layers that are dealt out
+// evenly, made once for a space.
 class Shapes {
  public:
   Shapes(const Job& base, const Space& space, const UnitNumbers& units);

@@ -13,17 +13,9 @@ namespace {
 using Names = std::vector<std::string>;
 
 const Names& numeric() {
-  static const Names kNames = {"tp",
-                               "cp",
-                               "pp",
-                               "dp",
-                               "ep",
-                               "etp",
-                               "micro_batch",
-                               "fsdp_d",
-                               "replicate_d",
-                               "full_layers",
-                               "virtual_stages"};
+  static const Names kNames = {"tp",     "cp",          "sp",          "pp",
+                               "dp",     "ep",          "etp",         "micro_batch",
+                               "fsdp_d", "replicate_d", "full_layers", "virtual_stages"};
   return kNames;
 }
 
@@ -48,6 +40,8 @@ const std::map<std::string, Names>& words() {
                              PipelineSchedule::kInterleaved, PipelineSchedule::kZeroBubble,
                              PipelineSchedule::kOverlapped})},
       {"precision", names_of({Precision::kFp32, Precision::kBf16, Precision::kFp8})},
+      {"stage_layers",
+       names_of({Deal::kEven, Deal::kLast, Deal::kFirst, Deal::kEnds, Deal::kBalanced})},
       {"recompute", recompute_names()}};
   return kWords;
 }
@@ -67,6 +61,24 @@ std::optional<std::int64_t> positive(const std::string& text) {
   return value;
 }
 
+// "bf16,fp8"; empty where it is no list of precisions, each named once.
+std::vector<Precision> precisions_of(const std::string& text) {
+  std::vector<Precision> out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string word = text.substr(at, comma - at);
+    bool known = false;
+    for (const Precision p : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {
+      if (word != name_of(p) || std::find(out.begin(), out.end(), p) != out.end()) continue;
+      out.push_back(p);
+      known = true;
+    }
+    if (!known) return {};
+    at = comma + 1;
+  }
+  return out;
+}
+
 }  // namespace
 
 Job base_job(const Request& request) {
@@ -82,9 +94,8 @@ Job base_job(const Request& request) {
   if (documents.size() > 1) job.documents = documents;
   for (const auto& [name, value] : request.pins) {
     if (name != "precision") continue;
-    for (const Precision p : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {
-      if (value == name_of(p)) job.precision = p;
-    }
+    const std::vector<Precision> named = precisions_of(value);
+    if (!named.empty()) job.precision = named.front();
   }
   simulator::apply(request.parameters.values, job);
   return job;
@@ -98,11 +109,20 @@ Result<Pins> Pins::parse(const std::vector<std::pair<std::string, std::string>>&
     const auto word = words().find(name);
     if (pins.numbers_.count(name) + pins.words_.count(name) > 0) {
       problems.push_back({where, "is given twice", "keep one"});
+    } else if (name == "precision") {
+      pins.precisions_ = precisions_of(text);
+      if (pins.precisions_.empty()) {
+        problems.push_back({where, "'" + text + "' is not a list of its values",
+                            "each once, of " + joined(word->second) + ": bf16,fp8"});
+      }
+      pins.words_[name] = text;
     } else if (word != words().end()) {
       const Names& values = word->second;
-      if (std::find(values.begin(), values.end(), text) == values.end()) {
+      const bool modules = name == "recompute" && recompute_named(text).has_value();
+      if (!modules && std::find(values.begin(), values.end(), text) == values.end()) {
+        const char* more = name == "recompute" ? ", or modules as norm+mlp" : "";
         problems.push_back(
-            {where, "'" + text + "' is not a value of it", "one of " + joined(values)});
+            {where, "'" + text + "' is not a value of it", "one of " + joined(values) + more});
       }
       pins.words_[name] = text;
     } else if (std::find(numeric().begin(), numeric().end(), name) == numeric().end()) {
@@ -136,6 +156,11 @@ std::vector<std::string> pinnable() {
   for (const auto& [name, values] : words()) names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::vector<std::string> values_of(const std::string& name) {
+  const auto found = words().find(name);
+  return found == words().end() ? Names() : found->second;
 }
 
 }  // namespace orrery::planner::jobs

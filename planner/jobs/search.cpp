@@ -3,17 +3,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <tuple>
+#include <utility>
 
 namespace orrery::planner::jobs {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::infinity();
 constexpr std::size_t kFirstRound = 8, kLargestRound = 256;
+constexpr std::size_t kNoBlocks = std::numeric_limits<std::size_t>::max();
 
 // The most bytes with which a job fits with the probability.
-double most_bytes(double probability, double usable) {
+double most_bytes_of(double probability, double usable) {
   double low = usable * 1e-3, high = usable * 1e3;
   for (int i = 0; i < 200; ++i) {
     const double middle = std::sqrt(low * high);
@@ -53,48 +56,120 @@ struct Search::Expanded {
   std::int64_t bounded = 0, replayed = 0;
 };
 
-Search::Search(const Job& base, const Space& space, double probability_fits, int threads)
+struct Search::Running {
+  std::vector<std::uint32_t> members;  // blocks of the family, from the least ideal bound on
+  std::size_t at = 0;                  // the first that is not tightened
+  std::vector<std::pair<double, std::uint32_t>> heap;  // tightened, not opened: the least on top
+  std::size_t round = kFirstRound, opened = 0;
+  double skipped = kNone;  // the least score of what was not predicted, at least
+
+  double top() const { return heap.empty() ? kNone : heap.front().first; }
+  void push(double bound, std::uint32_t block) {
+    heap.emplace_back(bound, block);
+    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  }
+  std::uint32_t pop() {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const std::uint32_t block = heap.back().second;
+    heap.pop_back();
+    return block;
+  }
+};
+
+Search::Search(const Job& base, const Space& space, SearchRule rule)
     : base_(base),
       space_(space),
+      rule_(std::move(rule)),
       units_(base),
       shapes_(base, space, units_),
-      probability_fits_(probability_fits),
-      most_bytes_(
-          most_bytes(probability_fits, static_cast<double>(base.cluster.device.memory.value()))),
-      crew_(threads_of(threads)) {
+      most_bytes_(most_bytes_of(rule_.probability_fits,
+                                static_cast<double>(base.cluster.device.memory.value()))),
+      crew_(threads_of(rule_.threads)) {
   for (std::size_t t = 0; t < crew_.size(); ++t) {
     workers_.push_back(std::make_unique<Worker>(base_, space_, units_, shapes_));
   }
-  bounds_.resize(space_.blocks.size());
-  std::vector<std::int64_t> counts(bounds_.size());
-  crew_.run(bounds_.size(), 64, [&](std::size_t thread, std::size_t i) {
-    bounds_[i] = least_seconds(*workers_[thread], space_.blocks[i]);
-  });
-  bounded_ = static_cast<std::int64_t>(bounds_.size());
-  order_.resize(bounds_.size());
-  for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<std::uint32_t>(i);
-  std::sort(order_.begin(), order_.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return std::tuple(bounds_[a], a) < std::tuple(bounds_[b], b);
-  });
+  bound_blocks();
 }
 
 Search::~Search() = default;
 
-double Search::least_seconds(Worker& worker, const Block& block) const {
+// In parts of blocks that lie side by side and share prices, the parts in an order that jumps over
+// the space: the first are of all kinds, and a search that may be told to stop looks at them first.
+void Search::bound_blocks() {
+  constexpr std::size_t kPart = 64, kFirstParts = 64, kJump = 7919;  // a prime
+  constexpr std::size_t kFirstBlocks = 32;                           // of them opened
+  const std::size_t blocks = space_.blocks.size(), parts = (blocks + kPart - 1) / kPart;
+  const std::size_t jump = parts % kJump == 0 ? 1 : kJump;
+  ideal_.assign(blocks, kNone);
+  tight_.assign(blocks, 0);
+  const auto bound = [&](std::size_t thread, std::size_t turn) {
+    const std::size_t first = turn * jump % parts * kPart;
+    for (std::size_t i = first; i < std::min(blocks, first + kPart); ++i) {
+      ideal_[i] = least_seconds(*workers_[thread], space_.blocks[i], true);
+    }
+  };
+  const std::size_t early = std::min(parts, kFirstParts);
+  crew_.run(early, 1, bound);
+  if (rule_.stop) {
+    sort_blocks();
+    seed_ = best_of({}, kFirstBlocks);
+  }
+  crew_.run(parts - early, 1, [&](std::size_t thread, std::size_t turn) {
+    if (!stopped()) bound(thread, early + turn);
+  });
+  sort_blocks();
+  all_bounded_ = order_.size() == blocks;
+  bounded_ = static_cast<std::int64_t>(order_.size());
+}
+
+void Search::sort_blocks() {
+  order_.clear();
+  for (std::size_t i = 0; i < ideal_.size(); ++i) {
+    if (ideal_[i] < kNone) order_.push_back(static_cast<std::uint32_t>(i));
+  }
+  std::sort(order_.begin(), order_.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return std::tuple(ideal_[a], a) < std::tuple(ideal_[b], b);
+  });
+}
+
+bool Search::stopped() const {
+  if (!stopped_ && rule_.stop && rule_.stop()) stopped_ = true;
+  return stopped_;
+}
+
+double Search::score_of(const Job& job, const simulator::JobPrediction& p, double limit) const {
+  return rule_.score == nullptr ? p.step.value() : rule_.score->of(job, p, limit);
+}
+
+double Search::least_score(double step) const {
+  return rule_.score == nullptr ? step : step * rule_.score->least();
+}
+
+// `ideal`: whatever way layers are dealt out.
+double Search::least_seconds(Worker& worker, const Block& block, bool ideal) const {
   Bound& bound = worker.bound;
   bound.enter(block);
   double least = kNone;
   for (const std::int64_t v :
        virtual_stages_of(base_, space_.choices, block.pp, bound.micro_batches())) {
-    const Line line = bound.line(v, 0, -1);
-    for (const PipelineSchedule schedule : schedules_of(space_.choices, block.pp, v, block.ep)) {
-      least = std::min(least, bound.floor_seconds(line, schedule));
+    const auto schedules = schedules_of(space_.choices, block.pp, v, block.ep);
+    if (ideal) {
+      for (const PipelineSchedule schedule : schedules) {
+        least = std::min(least, bound.ideal_seconds(v, schedule));
+      }
+      continue;
+    }
+    for (const PipelineSchedule schedule : schedules) {
+      if (bound.ideal_seconds(v, schedule) >= least) continue;
+      for (const Deal deal : deals_of(space_.choices.deal, base_.model.layers, block.pp * v)) {
+        least = std::min(least, bound.floor_seconds(bound.line(v, 0, -1, deal), schedule));
+      }
     }
   }
   return least;
 }
 
-// Members of the block whose bound is not above `limit` and whose memory may fit.
+// Members of the block whose score may be at most `limit` and whose memory may fit.
 void Search::collect(Worker& worker, const Block& block, double limit, const Family& family,
                      Expanded& out) const {
   Bound& bound = worker.bound;
@@ -102,7 +177,7 @@ void Search::collect(Worker& worker, const Block& block, double limit, const Fam
   bound.enter(block);
   worker.open.clear();
   const auto add = [&](const Line& line, PipelineSchedule schedule) {
-    const double floor = bound.floor_seconds(line, schedule);
+    const double floor = least_score(bound.floor_seconds(line, schedule));
     ++out.bounded;
     if (floor > limit) {
       out.skipped = std::min(out.skipped, floor);
@@ -116,10 +191,11 @@ void Search::collect(Worker& worker, const Block& block, double limit, const Fam
                           static_cast<std::uint8_t>(line.recompute),
                           schedule,
                           choice.sharding,
-                          choice.keeps_gathered};
+                          choice.keeps_gathered,
+                          line.deal};
       if (family.member && !family.member(block, member)) continue;
       if (bound.bytes(line, schedule, s) > most_bytes_) continue;
-      const double seconds = bound.seconds(line, schedule, s);
+      const double seconds = least_score(bound.seconds(line, schedule, s));
       ++out.bounded;
       if (seconds > limit) {
         out.skipped = std::min(out.skipped, seconds);
@@ -128,30 +204,36 @@ void Search::collect(Worker& worker, const Block& block, double limit, const Fam
       }
     }
   };
+  const auto left = [&](double score) {
+    ++out.bounded;
+    if (score <= limit) return false;
+    out.skipped = std::min(out.skipped, score);
+    return true;
+  };
   for (const std::int64_t v : virtual_stages_of(base_, c, block.pp, bound.micro_batches())) {
-    // What runs again only adds: schedules that are too slow without it are left.
-    std::vector<PipelineSchedule> schedules;
-    const Line plain = bound.line(v, 0, -1);
+    std::vector<PipelineSchedule> possible;
     for (const PipelineSchedule schedule : schedules_of(c, block.pp, v, block.ep)) {
-      const double floor = bound.floor_seconds(plain, schedule);
-      ++out.bounded;
-      if (floor > limit) {
-        out.skipped = std::min(out.skipped, floor);
-      } else {
-        schedules.push_back(schedule);
+      if (!left(least_score(bound.ideal_seconds(v, schedule)))) possible.push_back(schedule);
+    }
+    if (possible.empty()) continue;
+    const std::vector<Deal> deals = deals_of(c.deal, base_.model.layers, block.pp * v);
+    for (const Deal deal : deals) {
+      if (bound.repeats(deals, v, deal)) continue;
+      // What runs again only adds: schedules that are too slow without it are left.
+      std::vector<PipelineSchedule> schedules;
+      const Line plain = bound.line(v, 0, -1, deal);
+      for (const PipelineSchedule schedule : possible) {
+        if (!left(least_score(bound.floor_seconds(plain, schedule)))) schedules.push_back(schedule);
       }
-    }
-    worker.light.clear();
-    for (std::size_t s = 0; !schedules.empty() && s < bound.shardings().size(); ++s) {
-      if (bound.state_bytes(v, s) <= most_bytes_) worker.light.push_back(s);
-    }
-    for (std::size_t r = 0; !worker.light.empty() && r < c.recompute.size(); ++r) {
-      const std::vector<std::int64_t> depths =
-          c.recompute[r].full() ? full_layers_of(c, base_.model.layers, block.pp * v)
-                                : std::vector<std::int64_t>{0};
-      for (const std::int64_t depth : depths) {
-        const Line line = bound.line(v, r, depth);
-        for (const PipelineSchedule schedule : schedules) add(line, schedule);
+      worker.light.clear();
+      for (std::size_t s = 0; !schedules.empty() && s < bound.shardings().size(); ++s) {
+        if (bound.state_bytes(v, deal, s) <= most_bytes_) worker.light.push_back(s);
+      }
+      for (std::size_t r = 0; !worker.light.empty() && r < c.recompute.size(); ++r) {
+        for (const std::int64_t depth : depths_of(c, r, base_.model.layers, block.pp * v)) {
+          const Line line = bound.line(v, r, depth, deal);
+          for (const PipelineSchedule schedule : schedules) add(line, schedule);
+        }
       }
     }
   }
@@ -168,73 +250,201 @@ Search::Expanded Search::expand(Worker& worker, const Block& block, double limit
             });
   set_block(block, worker.job);
   for (const Worker::Open& open : worker.open) {
-    if (open.bound > std::min(limit, out.best_s)) {
+    const double least = std::min(limit, out.best_s);
+    if (open.bound > least || (least < kNone && stopped())) {
       out.skipped = std::min(out.skipped, open.bound);
       break;
     }
-    set_member(space_.choices, open.member, worker.job);
+    set_member(space_.choices, open.member,
+               worker.bound.stage_layers(open.member.virtual_stages, open.member.deal), worker.job);
     const simulator::JobPrediction p = simulator::predict(worker.job);
     ++out.replayed;
-    if (p.probability_fits < probability_fits_) continue;
-    const double step = p.step.value();
-    const bool simpler = out.best && step == out.best_s &&
+    const double needed = p.allocated_bytes + base_.stack.reserve_bytes;
+    if (p.probability_fits < rule_.probability_fits || needed > most_bytes_) continue;
+    const double score = score_of(worker.job, p, least);
+    const bool simpler = out.best && score == out.best_s &&
                          simplicity(block, open.member) < simplicity(block, *out.best);
-    if (step < out.best_s || simpler) {
-      out.best_s = step;
+    if (score < out.best_s || simpler) {
+      out.best_s = score;
       out.best = open.member;
     }
   }
   return out;
 }
 
-Outcome Search::best_of(const Family& family, std::size_t most_blocks) {
+// The next blocks get the bound of layers as they are dealt out.
+void Search::tighten(Running& r, Outcome& out) {
+  constexpr std::size_t kMost = 512;
+  const std::size_t first = r.at;
+  while (r.at < r.members.size() && r.at < first + kMost &&
+         least_score(ideal_[r.members[r.at]]) <= out.best_s) {
+    ++r.at;
+  }
+  crew_.run(r.at - first, 8, [&](std::size_t thread, std::size_t i) {
+    const std::uint32_t b = r.members[first + i];
+    if (tight_[b] == 0) tight_[b] = least_seconds(*workers_[thread], space_.blocks[b], false);
+  });
+  out.bounded += static_cast<std::int64_t>(r.at - first);
+  for (std::size_t i = first; i < r.at; ++i) {
+    r.push(least_score(tight_[r.members[i]]), r.members[i]);
+  }
+}
+
+// Predicts what is in the blocks on top of the heap.
+void Search::open(Running& r, const Family& family, Outcome& out) {
+  std::vector<std::uint32_t> blocks;
+  while (blocks.size() < r.round && !r.heap.empty() && r.top() <= out.best_s) {
+    blocks.push_back(r.pop());
+  }
+  std::vector<Expanded> found(blocks.size());
+  crew_.run(blocks.size(), 1, [&](std::size_t thread, std::size_t i) {
+    if (out.best && stopped()) {
+      found[i].skipped = least_score(tight_[blocks[i]]);
+    } else {
+      found[i] = expand(*workers_[thread], space_.blocks[blocks[i]], out.best_s, family);
+    }
+  });
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const Expanded& e = found[i];
+    out.bounded += e.bounded;
+    out.replayed += e.replayed;
+    r.skipped = std::min(r.skipped, e.skipped);
+    if (!e.best) continue;
+    const Candidate candidate{space_.blocks[blocks[i]], *e.best};
+    const bool simpler = out.best && e.best_s == out.best_s &&
+                         simplicity(candidate.block, candidate.member) <
+                             simplicity(out.best->block, out.best->member);
+    if (e.best_s < out.best_s || simpler) {
+      out.best_s = e.best_s;
+      out.best = candidate;
+    }
+  }
+  r.opened += blocks.size();
+  r.round = std::min(kLargestRound, 2 * r.round);
+}
+
+// Of a thousand blocks, the job that needs least memory, if it fits.
+void Search::rescue(Outcome& out) {
+  constexpr std::size_t kBlocks = 1000;
+  const auto least = smallest(std::max<std::size_t>(1, space_.blocks.size() / kBlocks));
+  if (!least) return;
+  const simulator::JobPrediction p = predict(*least);
+  ++out.replayed;
+  if (p.probability_fits < rule_.probability_fits) return;
+  out.best = least;
+  out.best_s = score_of(job_of(*least), p, kNone);
+}
+
+void Search::limit_memory(double bytes) {
+  most_bytes_ = most_bytes_of(rule_.probability_fits, bytes);
+}
+
+Outcome Search::best_of(const Family& family, std::size_t most_blocks,
+                        const std::optional<Candidate>& known) {
+  constexpr std::size_t kBeyond = 64;  // blocks that are opened after time is over
   Outcome out;
   out.best_s = kNone;
   out.bounded = bounded_;
-  double skipped = kNone;
-  std::vector<std::uint32_t> members;
+  const bool whole = !family.block && !family.member;
+  if (whole && seed_.best) {
+    out.best = seed_.best;
+    out.best_s = seed_.best_s;
+  }
+  if (known) {
+    out.best = known;
+    out.best_s = score_of(job_of(*known), predict(*known), kNone);
+  }
+  out.replayed = seed_.replayed;
+  Running r;
   for (const std::uint32_t b : order_) {
-    if (takes(family, space_.blocks[b])) members.push_back(b);
+    if (takes(family, space_.blocks[b])) r.members.push_back(b);
   }
-  std::size_t round = kFirstRound, at = 0;
-  const bool proves = most_blocks == 0;
-  std::vector<Expanded> found;
-  while (at < members.size() && bounds_[members[at]] <= out.best_s) {
-    if (!proves && out.best && at >= most_blocks) break;
-    std::size_t end = at;
-    while (end < members.size() && end < at + round && bounds_[members[end]] <= out.best_s) ++end;
-    found.assign(end - at, {});
-    crew_.run(end - at, 1, [&](std::size_t thread, std::size_t i) {
-      found[i] = expand(*workers_[thread], space_.blocks[members[at + i]], out.best_s, family);
-    });
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      const Expanded& e = found[i];
-      out.bounded += e.bounded;
-      out.replayed += e.replayed;
-      skipped = std::min(skipped, e.skipped);
-      if (!e.best) continue;
-      const Candidate candidate{space_.blocks[members[at + i]], *e.best};
-      const bool simpler = out.best && e.best_s == out.best_s &&
-                           simplicity(candidate.block, candidate.member) <
-                               simplicity(out.best->block, out.best->member);
-      if (e.best_s < out.best_s || simpler) {
-        out.best_s = e.best_s;
-        out.best = candidate;
-      }
+  const auto next = [&] {
+    return r.at < r.members.size() ? least_score(ideal_[r.members[r.at]]) : kNone;
+  };
+  std::size_t beyond = kNoBlocks;  // opened when time was over
+  while (std::min(next(), r.top()) < kNone && std::min(next(), r.top()) <= out.best_s) {
+    if (stopped()) beyond = std::min(beyond, r.opened);
+    const bool over = beyond != kNoBlocks || (most_blocks > 0 && r.opened >= most_blocks);
+    out.stopped = out.best ? over : beyond != kNoBlocks && r.opened >= beyond + kBeyond;
+    if (out.stopped) break;
+    if (next() <= r.top()) {
+      tighten(r, out);
+    } else {
+      open(r, family, out);
     }
-    at = end;
-    round = std::min(kLargestRound, 2 * round);
   }
-  if (at < members.size()) skipped = std::min(skipped, bounds_[members[at]]);
+  if (out.stopped && !out.best && whole) rescue(out);
+  double remaining = std::min({r.skipped, next(), r.top()});
+  if (!all_bounded_) remaining = 0;
   if (!out.best) out.best_s = 0;
-  out.bound_remaining_s = skipped == kNone ? out.best_s : skipped;
+  out.bound_remaining_s = remaining == kNone ? out.best_s : remaining;
   return out;
+}
+
+Near Search::near(double limit, double most_step, std::size_t most) {
+  Near out;
+  std::vector<std::uint32_t> blocks;
+  for (const std::uint32_t b : order_) {
+    if (least_score(ideal_[b]) <= limit && ideal_[b] <= most_step) blocks.push_back(b);
+  }
+  out.complete = all_bounded_;
+  std::vector<std::vector<Member>> members(blocks.size());
+  std::vector<std::int64_t> bounded(blocks.size());
+  crew_.run(blocks.size(), 4, [&](std::size_t thread, std::size_t i) {
+    if (stopped() || tight_[blocks[i]] > most_step) return;
+    Worker& worker = *workers_[thread];
+    Expanded e;
+    collect(worker, space_.blocks[blocks[i]], std::min(limit, least_score(most_step)), {}, e);
+    for (const Worker::Open& open : worker.open) members[i].push_back(open.member);
+    bounded[i] = e.bounded;
+  });
+  std::vector<std::pair<Simplicity, Candidate>> found;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const Block& block = space_.blocks[blocks[i]];
+    for (const Member& m : members[i]) found.push_back({simplicity(block, m), {block, m}});
+    out.bounded += bounded[i];
+  }
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  if (found.size() > most) {
+    out.complete = false;
+    found.resize(most);
+  }
+  std::vector<Near::One> all(found.size());
+  std::vector<char> is_near(found.size()), seen(found.size());
+  crew_.run(found.size(), 16, [&](std::size_t thread, std::size_t i) {
+    if (stopped()) return;
+    Job& job = workers_[thread]->job;
+    set(*workers_[thread], found[i].second, job);
+    const simulator::JobPrediction p = simulator::predict(job);
+    seen[i] = 1;
+    if (p.probability_fits < rule_.probability_fits || p.step.value() > most_step) return;
+    all[i] = {found[i].second, score_of(job, p, limit), p.step.value(), p.parts};
+    is_near[i] = all[i].score <= limit ? 1 : 0;
+  });
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    out.replayed += seen[i];
+    if (is_near[i] != 0) out.all.push_back(all[i]);
+  }
+  out.complete = out.complete && !stopped_;
+  return out;
+}
+
+void Search::set(Worker& worker, const Candidate& candidate, Job& job) const {
+  const Member& m = candidate.member;
+  set_block(candidate.block, job);
+  std::vector<std::int64_t> layers;
+  if (m.deal != Deal::kEven) {
+    worker.bound.enter(candidate.block);
+    layers = worker.bound.stage_layers(m.virtual_stages, m.deal);
+  }
+  set_member(space_.choices, m, std::move(layers), job);
 }
 
 Job Search::job_of(const Candidate& candidate) const {
   Job job = base_;
-  set_block(candidate.block, job);
-  set_member(space_.choices, candidate.member, job);
+  set(*workers_.front(), candidate, job);
   return job;
 }
 
@@ -242,17 +452,17 @@ simulator::JobPrediction Search::predict(const Candidate& candidate) const {
   return simulator::predict(job_of(candidate));
 }
 
-std::optional<Candidate> Search::smallest() {
+std::optional<Candidate> Search::smallest(std::size_t stride) {
   struct Least {
     double bytes = kNone;
     Member member;
   };
   const Choices& c = space_.choices;
   const std::size_t recompute = c.recompute.size() - 1;
-  std::vector<Least> least(space_.blocks.size());
+  std::vector<Least> least((space_.blocks.size() + stride - 1) / stride);
   crew_.run(least.size(), 64, [&](std::size_t thread, std::size_t i) {
     Bound& bound = workers_[thread]->bound;
-    const Block& block = space_.blocks[i];
+    const Block& block = space_.blocks[i * stride];
     bound.enter(block);
     const auto chunks = virtual_stages_of(base_, c, block.pp, bound.micro_batches());
     if (chunks.empty()) return;
@@ -262,7 +472,8 @@ std::optional<Candidate> Search::smallest() {
         c.recompute[recompute].full()
             ? full_layers_of(c, base_.model.layers, block.pp * chunks.front()).back()
             : 0;
-    const Line line = bound.line(chunks.front(), recompute, depth);
+    const Deal deal = deals_of(c.deal, base_.model.layers, block.pp * chunks.front()).front();
+    const Line line = bound.line(chunks.front(), recompute, depth, deal);
     for (std::size_t s = 0; s < bound.shardings().size(); ++s) {
       const double bytes = bound.bytes(line, schedules.front(), s);
       if (bytes >= least[i].bytes) continue;
@@ -270,7 +481,7 @@ std::optional<Candidate> Search::smallest() {
       least[i] = {bytes,
                   {static_cast<std::int32_t>(chunks.front()), static_cast<std::int32_t>(depth),
                    static_cast<std::int32_t>(choice.fsdp_d), static_cast<std::uint8_t>(recompute),
-                   schedules.front(), choice.sharding, choice.keeps_gathered}};
+                   schedules.front(), choice.sharding, choice.keeps_gathered, deal}};
     }
   });
   std::vector<std::size_t> order(least.size());
@@ -282,7 +493,7 @@ std::optional<Candidate> Search::smallest() {
   constexpr std::size_t kMostPredicted = 256;
   for (std::size_t i = 0; i < std::min(kMostPredicted, order.size()); ++i) {
     if (least[order[i]].bytes > best_bytes) break;
-    const Candidate candidate{space_.blocks[order[i]], least[order[i]].member};
+    const Candidate candidate{space_.blocks[order[i] * stride], least[order[i]].member};
     const double bytes = predict(candidate).allocated_bytes;
     if (bytes >= best_bytes) continue;
     best_bytes = bytes;

@@ -2,6 +2,7 @@
 #include "planner/jobs/space.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace orrery::planner::jobs {
 namespace {
@@ -10,9 +11,9 @@ std::int32_t narrow(std::int64_t value) {
   return static_cast<std::int32_t>(value);
 }
 
-const char* broken_stages(const Job& base, std::int64_t pp, std::int64_t v,
+const char* broken_stages(const Job& base, const Choices& c, std::int64_t pp, std::int64_t v,
                           std::int64_t micro_batches) {
-  if (pp * v > base.model.layers) return "layers_divide";
+  if (deals_of(c.deal, base.model.layers, pp * v).empty()) return "layers_divide";
   if (v > 1 && pp == 1) return "schedule";
   if (v > 1 && micro_batches > pp && micro_batches % pp != 0) return "schedule";
   return nullptr;
@@ -29,12 +30,14 @@ class Enumeration {
                                   c_.etp.size() * c_.virtual_stages.size());
     for (const std::int64_t tp : c_.tp) {
       for (const std::int64_t cp : c_.cp) {
-        if (base_.cluster.devices % (tp * cp) != 0) {
-          out_.removed["world"] += inner;
-          continue;
-        }
-        for (const std::int64_t pp : c_.pp) {
-          for (const std::int64_t mb : c_.micro_batch) layout(tp, cp, pp, mb);
+        for (const std::int64_t sp : c_.sp) {
+          if (base_.cluster.devices % (tp * cp * sp) != 0) {
+            out_.removed["world"] += inner;
+            continue;
+          }
+          for (const std::int64_t pp : c_.pp) {
+            for (const std::int64_t mb : c_.micro_batch) layout({tp, cp, sp, pp, mb});
+          }
         }
       }
     }
@@ -45,17 +48,25 @@ class Enumeration {
   }
 
  private:
+  struct Axes {
+    std::int64_t tp, cp, sp, pp, mb;
+    std::int64_t used() const { return tp * cp * sp * pp; }
+  };
+
   // The first rule that axes outside of experts and virtual stages break; nullptr: none.
-  const char* broken(std::int64_t tp, std::int64_t cp, std::int64_t pp, std::int64_t mb) const {
+  const char* broken(const Axes& a) const {
+    const auto& [tp, cp, sp, pp, mb] = a;
     const Model& m = base_.model;
-    const std::int64_t world = base_.cluster.devices, used = tp * cp * pp;
+    const std::int64_t world = base_.cluster.devices, used = a.used();
     if (world % used != 0) return "world";
     const std::int64_t dp = world / used;
     if (base_.global_sequences % (dp * mb) != 0) return "batch";
-    if (tp > m.heads || (!m.is_latent() && m.heads % tp != 0)) return "heads_divide";
-    if (base_.sequence_tokens % cp != 0) return "context";
+    const bool moved = cp > 1 && c_.exchange.front() == ContextExchange::kAllToAll;
+    const std::int64_t over = tp * sp, all = over * (moved ? cp : 1);
+    if (all > m.heads || (!m.is_latent() && m.heads % over != 0)) return "heads_divide";
+    if (base_.sequence_tokens % (cp * sp) != 0) return "context";
     if (tp > c_.most_tensor) return "tensor_domain";
-    if (cp > 1 && base_.sequence_tokens / cp < c_.least_rows) return "context_rows";
+    if (cp * sp > 1 && base_.sequence_tokens / (cp * sp) < c_.least_rows) return "context_rows";
     if (mb > c_.most_micro_batch) return "micro_batch_tokens";
     return nullptr;
   }
@@ -68,25 +79,26 @@ class Enumeration {
     return etp > c_.most_tensor ? "tensor_domain" : nullptr;
   }
 
-  void layout(std::int64_t tp, std::int64_t cp, std::int64_t pp, std::int64_t mb) {
+  void layout(const Axes& a) {
+    const auto& [tp, cp, sp, pp, mb] = a;
     const auto experts = static_cast<std::int64_t>(c_.ep.size() * c_.etp.size());
     const auto chunks = static_cast<std::int64_t>(c_.virtual_stages.size());
-    if (const char* rule = broken(tp, cp, pp, mb)) {
+    if (const char* rule = broken(a)) {
       out_.removed[rule] += experts * chunks;
       return;
     }
-    const std::int64_t dp = base_.cluster.devices / (tp * cp * pp);
+    const std::int64_t dp = base_.cluster.devices / a.used();
     if (c_.dp > 0 && c_.dp != dp) return;
     const std::int64_t micro_batches = base_.global_sequences / (dp * mb);
     for (const std::int64_t v : c_.virtual_stages) {
-      if (const char* rule = broken_stages(base_, pp, v, micro_batches)) {
+      if (const char* rule = broken_stages(base_, c_, pp, v, micro_batches)) {
         out_.removed[rule] += experts;
       }
     }
     const std::vector<std::int64_t> legal_chunks = virtual_stages_of(base_, c_, pp, micro_batches);
     for (const std::int64_t ep : c_.ep) {
       for (const std::int64_t etp : c_.etp) {
-        if (const char* rule = broken_experts(dp * cp * tp, ep, etp)) {
+        if (const char* rule = broken_experts(dp * cp * sp * tp, ep, etp)) {
           if (!legal_chunks.empty()) {
             out_.removed[rule] += static_cast<std::int64_t>(legal_chunks.size());
           }
@@ -94,6 +106,7 @@ class Enumeration {
           Block block;
           block.tp = narrow(tp);
           block.cp = narrow(cp);
+          block.sp = narrow(sp);
           block.pp = narrow(pp);
           block.dp = narrow(dp);
           block.ep = narrow(ep);
@@ -119,8 +132,11 @@ class Enumeration {
           block.sequence_parallel = parallel;
           block.exchange = exchange;
           block.dispatcher = dispatcher;
-          out_.blocks.push_back(block);
-          out_.legal += members;
+          for (const Precision precision : c_.precision) {
+            block.precision = precision;
+            out_.blocks.push_back(block);
+            out_.legal += members;
+          }
         }
       }
     }
@@ -137,9 +153,11 @@ class Enumeration {
                 ? static_cast<std::int64_t>(full_layers_of(c_, base_.model.layers, b.pp * v).size())
                 : 1;
       }
-      ways += schedules * recomputes;
+      const auto deals =
+          static_cast<std::int64_t>(deals_of(c_.deal, base_.model.layers, b.pp * v).size());
+      ways += schedules * recomputes * deals;
     }
-    return ways * static_cast<std::int64_t>(shardings_of(c_, b.dp * b.cp, b.pp).size());
+    return ways * static_cast<std::int64_t>(shardings_of(c_, b.data(), b.pp).size());
   }
 
   const Job& base_;
@@ -153,7 +171,7 @@ std::vector<std::int64_t> virtual_stages_of(const Job& base, const Choices& choi
                                             std::int64_t pp, std::int64_t micro_batches) {
   std::vector<std::int64_t> legal;
   for (const std::int64_t v : choices.virtual_stages) {
-    if (broken_stages(base, pp, v, micro_batches) == nullptr) legal.push_back(v);
+    if (broken_stages(base, choices, pp, v, micro_batches) == nullptr) legal.push_back(v);
   }
   return legal;
 }
@@ -162,6 +180,7 @@ void set_block(const Block& block, Job& job) {
   Layout& l = job.layout;
   l.tp = block.tp;
   l.cp = block.cp;
+  l.sp = block.sp;
   l.pp = block.pp;
   l.dp = block.dp;
   l.ep = block.ep;
@@ -170,9 +189,12 @@ void set_block(const Block& block, Job& job) {
   job.sequence_parallel = block.sequence_parallel;
   job.context = block.exchange;
   job.dispatcher = block.dispatcher;
+  job.precision = block.precision;
 }
 
-void set_member(const Choices& choices, const Member& member, Job& job) {
+void set_member(const Choices& choices, const Member& member,
+                std::vector<std::int64_t> stage_layers, Job& job) {
+  job.stage_layers = std::move(stage_layers);
   job.virtual_stages = member.virtual_stages;
   job.schedule = member.schedule;
   job.recompute = choices.recompute[member.recompute].recompute;
@@ -180,23 +202,48 @@ void set_member(const Choices& choices, const Member& member, Job& job) {
   job.sharding = member.sharding;
   job.keeps_gathered = member.keeps_gathered;
   job.layout.fsdp_d = member.fsdp_d;
-  job.layout.replicate_d = job.layout.dp * job.layout.cp / member.fsdp_d;
+  job.layout.replicate_d = job.layout.dp * job.layout.cp * job.layout.sp / member.fsdp_d;
 }
 
+namespace {
+
+int mechanisms(const Block& b, const Member& m) {
+  int count = 0;
+  for (const std::int32_t axis : {b.tp, b.cp, b.sp, b.pp, b.ep, b.etp, m.virtual_stages}) {
+    count += axis > 1 ? 1 : 0;
+  }
+  const bool plain = m.schedule == PipelineSchedule::kOneForwardOneBackward ||
+                     m.schedule == PipelineSchedule::kInterleaved;
+  count += plain ? 0 : 1;
+  count += m.deal == Deal::kEven ? 0 : 1;
+  count += b.precision == Precision::kFp8 ? 1 : 0;
+  count += m.recompute > 0 ? 1 : 0;
+  count += m.sharding == Sharding::kParameters ? 1 : 0;
+  count += m.fsdp_d < b.data() ? 1 : 0;
+  count += b.dispatcher == Dispatcher::kAllToAll ? 0 : 1;
+  return count;
+}
+
+}  // namespace
+
 Simplicity simplicity(const Block& b, const Member& m) {
-  return {b.pp,
+  return {mechanisms(b, m),
+          b.pp,
           m.virtual_stages,
           b.cp,
+          b.sp,
           b.tp,
           b.etp,
           b.ep,
           b.micro_batch,
+          static_cast<int>(b.precision),
           m.recompute,
           m.full_layers,
           static_cast<int>(m.sharding),
           m.keeps_gathered,
           m.fsdp_d,
           static_cast<int>(m.schedule),
+          static_cast<int>(m.deal),
           static_cast<int>(b.exchange),
           static_cast<int>(b.dispatcher),
           b.sequence_parallel};

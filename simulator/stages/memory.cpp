@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "simulator/stages/pipeline.h"
+#include "simulator/stages/units.h"
 
 namespace orrery::simulator {
 namespace {
@@ -56,15 +58,37 @@ States states_of(const Job& job) {
   return s;
 }
 
+// The same for weights, gradients and what the optimizer has alone: they add up to states_of.
+struct StateShares {
+  States weights, gradients, optimizer;
+};
+
+StateShares shares_of(const Job& job) {
+  constexpr double kMoments = 2 * 4;
+  const States s = states_of(job);
+  const States none{0, 0, 0, 0, 0};
+  StateShares out{none, none, none};
+  out.weights.weights = s.weights;
+  out.gradients.sums = s.sums;
+  const double halves = job.stack.copies_gradients && !is_fp32(job) ? 2 : 4;
+  out.gradients.shards = std::min(s.shards, halves);
+  out.weights.shards = s.shards - out.gradients.shards;
+  // The shards of FSDP are themselves what others call master weights.
+  const bool fsdp = job.sharding == Sharding::kParameters;
+  const double masters = std::max(0.0, s.own - kMoments);
+  (fsdp ? out.weights : out.optimizer).own = masters;
+  out.optimizer.own += s.own - masters;
+  return out;
+}
+
 double largest_unit(const Chunk& chunk) {
   double most = 0;
   for (const UnitMemory& u : chunk.units) most = std::max(most, u.parameters);
   return most;
 }
 
-// What is there all through a step.
-double state_bytes(const Job& job, double parameters, double shards, double unit) {
-  const States s = states_of(job);
+// What is there all through a step, in proportion to the fields of `s`.
+double state_bytes(const Job& job, const States& s, double parameters, double shards, double unit) {
   const double full = parameters * s.sums;
   switch (job.sharding) {
     case Sharding::kNone:
@@ -79,6 +103,13 @@ double state_bytes(const Job& job, double parameters, double shards, double unit
       return parameters * (job.trains_adapters ? s.weights : s.own + s.shards) / shards;
   }
   return 0;
+}
+
+// Ranks that share what is sharded of an expert.
+double expert_shards_of(const Job& job) {
+  const Layout& l = job.layout;
+  return std::max(
+      1.0, static_cast<double>(l.tp * l.cp * l.sp * l.dp) / static_cast<double>(l.ep * l.etp));
 }
 
 double scratch_bytes(const Job& job, double parameters, double shards) {
@@ -118,15 +149,23 @@ double unit_bytes(const Job& job, const Chunk& chunk, std::size_t i) {
   return (live(whole) + live(own)) * s.weights + live(behind) * s.sums;
 }
 
-// The fullest point of a chunk's last cell: units behind it have given back what they kept.
-double cell_peak(const Job& job, const Chunk& chunk) {
-  double kept = 0, most = 0;
+// The fullest point of a chunk's last cell, in the backward of a unit: units behind it have given
+// back what they kept.
+struct CellPeak {
+  double bytes = 0;
+  std::size_t unit = 0;
+};
+
+CellPeak cell_peak(const Job& job, const Chunk& chunk) {
+  CellPeak peak;
+  double kept = 0;
   for (std::size_t i = 0; i < chunk.units.size(); ++i) {
     const UnitMemory& u = chunk.units[i];
     kept += u.saves;
-    most = std::max(most, kept + u.worst + u.transient + unit_bytes(job, chunk, i));
+    const double now = kept + u.worst + u.transient + unit_bytes(job, chunk, i);
+    if (now > peak.bytes) peak = {now, i};
   }
-  return most;
+  return peak;
 }
 
 double saves_of(const Chunk& chunk) {
@@ -149,32 +188,43 @@ struct Stage {
   double taken = 0;  // by the allocator
 };
 
-// The most that a rank's cells hold together, one after the other in its schedule's order.
-double cells_bytes(const Job& job, const Chunk* chunks, std::int32_t stage) {
-  const auto virtual_stages = static_cast<std::int32_t>(job.virtual_stages);
-  const auto micro_batches =
-      static_cast<std::int32_t>(std::max<std::int64_t>(1, job.micro_batches()));
+// The moment when a rank's cells hold most, one after the other in its schedule's order.
+struct CellsPeak {
+  double bytes = 0;
+  std::size_t cell = 0;  // its place in that order
+};
+
+CellsPeak cells_peak(const Job& job, const Chunk* chunks, const std::vector<Cell>& order) {
   const double output = output_bytes(job);
   std::vector<double> saves, peaks;
-  for (std::int32_t c = 0; c < virtual_stages; ++c) {
+  for (std::int64_t c = 0; c < job.virtual_stages; ++c) {
     const double sent = chunks[c].last ? 0 : output;
     saves.push_back(saves_of(chunks[c]) + sent);
-    peaks.push_back(cell_peak(job, chunks[c]) + sent);
+    peaks.push_back(cell_peak(job, chunks[c]).bytes + sent);
   }
-  double now = 0, most = 0;
-  for (const Cell& cell : cells_of(job.schedule, stage, static_cast<std::int32_t>(job.layout.pp),
-                                   virtual_stages, micro_batches)) {
-    const auto c = static_cast<std::size_t>(cell.chunk);
-    if (cell.backward()) {
-      most = std::max(most, now - saves[c] + peaks[c]);
+  CellsPeak most;
+  double now = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const auto c = static_cast<std::size_t>(order[i].chunk);
+    double here = 0;
+    if (order[i].backward()) {
+      here = now - saves[c] + peaks[c];
       // What was kept goes with the last part of backward.
-      if (cell.kind != CellKind::kInputGradient) now -= saves[c];
+      if (order[i].kind != CellKind::kInputGradient) now -= saves[c];
     } else {
       now += saves[c];
-      most = std::max(most, now);
+      here = now;
     }
+    if (here > most.bytes) most = {here, i};
   }
   return most;
+}
+
+std::vector<Cell> order_of(const Job& job, std::int32_t stage) {
+  const auto micro_batches =
+      static_cast<std::int32_t>(std::max<std::int64_t>(1, job.micro_batches()));
+  return cells_of(job.schedule, stage, static_cast<std::int32_t>(job.layout.pp),
+                  static_cast<std::int32_t>(job.virtual_stages), micro_batches);
 }
 
 Stage stage_memory(const Job& job, const Chunk* chunks, std::int32_t stage) {
@@ -185,20 +235,136 @@ Stage stage_memory(const Job& job, const Chunk* chunks, std::int32_t stage) {
     states += own.states;
     scratch += own.scratch;
   }
-  const double cells = cells_bytes(job, chunks, stage);
+  const double cells = cells_peak(job, chunks, order_of(job, stage)).bytes;
   // States come once and stay; what the update needs has other sizes than what the cells leave.
   return {states + std::max(cells, scratch), states + cells * job.stack.fragmentation + scratch};
 }
 
+// What stage_memory adds up, class by class.
+class Parts {
+ public:
+  Parts(const Job& job, const Chunk* chunks, const ChunkUnits* units)
+      : job_(job), chunks_(chunks), units_(units) {}
+
+  MemoryParts of(std::int32_t stage) {
+    out_.stage = stage;
+    double scratch = 0;
+    for (std::int64_t c = 0; c < job_.virtual_stages; ++c) {
+      states(chunks_[c]);
+      scratch += chunk_states(job_, chunks_[c].dense, chunks_[c].expert, 0).scratch;
+    }
+    const std::vector<Cell> order = order_of(job_, stage);
+    const CellsPeak peak = cells_peak(job_, chunks_, order);
+    out_.in_update = scratch >= peak.bytes;
+    if (out_.in_update) {
+      out_.bytes[kUpdateTemporaries] = scratch;
+    } else {
+      cells(order, peak.cell);
+    }
+    out_.bytes[kReserve] = job_.stack.reserve_bytes;
+    return out_;
+  }
+
+ private:
+  void states(const Chunk& chunk) {
+    const StateShares shares = shares_of(job_);
+    const auto d = static_cast<double>(job_.layout.fsdp_d);
+    const double e = expert_shards_of(job_), unit = largest_unit(chunk);
+    const auto bytes = [&](const States& s) {
+      return state_bytes(job_, s, chunk.dense, d, unit) +
+             state_bytes(job_, s, chunk.expert, e, unit);
+    };
+    out_.bytes[kWeights] += bytes(shares.weights);
+    out_.bytes[kGradients] += bytes(shares.gradients);
+    out_.bytes[kOptimizerStates] += bytes(shares.optimizer);
+    out_.bytes[kGathered] += whole_bytes(job_, chunk.dense + chunk.expert);
+  }
+
+  // What cells hold in the one at `last` of the order.
+  void cells(const std::vector<Cell>& order, std::size_t last) {
+    std::vector<double> alive(static_cast<std::size_t>(job_.virtual_stages), 0);
+    for (std::size_t i = 0; i < last; ++i) {
+      double& count = alive[static_cast<std::size_t>(order[i].chunk)];
+      if (!order[i].backward()) ++count;
+      if (order[i].backward() && order[i].kind != CellKind::kInputGradient) --count;
+    }
+    const auto now = static_cast<std::size_t>(order[last].chunk);
+    const Chunk& chunk = chunks_[now];
+    const std::size_t at = order[last].backward() ? cell_peak(job_, chunk).unit : 0;
+    if (order[last].backward()) {
+      --alive[now];
+      for (std::size_t i = 0; i <= at; ++i) kept(now, i, 1);
+      out_.bytes[units_[now].units[at].kind == UnitKind::kHead ? kLogits : kRunning] +=
+          chunk.units[at].worst + chunk.units[at].transient;
+      out_.bytes[kGathered] += unit_bytes(job_, chunk, at);
+      sent(now, 1);
+    } else {
+      ++alive[now];
+    }
+    for (std::size_t c = 0; c < alive.size(); ++c) {
+      for (std::size_t i = 0; i < chunks_[c].units.size(); ++i) kept(c, i, alive[c]);
+      sent(c, alive[c]);
+      out_.cells += static_cast<std::int64_t>(alive[c]);
+    }
+    out_.cells += order[last].backward() ? 1 : 0;
+  }
+
+  // Of `cells` micro-batches, what one unit keeps.
+  void kept(std::size_t chunk, std::size_t unit, double cells) {
+    const UnitName& name = units_[chunk].units[unit];
+    const MemoryClass moe = name.moe ? kMoeLayers : kDenseLayers;
+    const bool layer = name.kind == UnitKind::kLayer || name.kind == UnitKind::kFurther;
+    const MemoryClass end = name.kind == UnitKind::kHead ? kLogits : kDenseLayers;
+    out_.bytes[layer ? moe : end] += cells * chunks_[chunk].units[unit].saves;
+  }
+  void sent(std::size_t chunk, double cells) {
+    if (!chunks_[chunk].last) out_.bytes[kStageOutputs] += cells * output_bytes(job_);
+  }
+
+  const Job& job_;
+  const Chunk* chunks_;
+  const ChunkUnits* units_;
+  MemoryParts out_;
+};
+
 }  // namespace
 
+const char* name_of(MemoryClass cls) {
+  static constexpr const char* kNames[kNumMemoryClasses] = {
+      "weights", "gradients",         "optimizer states", "gathered", "dense layers", "MoE layers",
+      "logits",  "layer in backward", "stage outputs",    "update",   "reserve"};
+  return kNames[cls];
+}
+
+double MemoryParts::total() const {
+  double sum = 0;
+  for (const double b : bytes) sum += b;
+  return sum;
+}
+
+MemoryParts memory_parts(const Job& job) {
+  const Price price(job);
+  const std::vector<Chunk> chunks = make_chunks(job, price);
+  const std::vector<ChunkUnits> units = units_of_chunks(job);
+  MemoryParts fullest;
+  std::vector<double> totals;
+  for (std::int64_t s = 0; s < job.layout.pp; ++s) {
+    const auto first = static_cast<std::size_t>(s * job.virtual_stages);
+    const MemoryParts parts =
+        Parts(job, &chunks[first], &units[first]).of(static_cast<std::int32_t>(s));
+    totals.push_back(parts.total());
+    if (s == 0 || parts.total() > fullest.total()) fullest = parts;
+  }
+  fullest.stage_bytes = std::move(totals);
+  return fullest;
+}
+
 ChunkStates chunk_states(const Job& job, double dense, double expert, double unit) {
-  const Layout& l = job.layout;
-  const auto shards = static_cast<double>(l.fsdp_d);
-  const double expert_shards = std::max(
-      1.0, static_cast<double>(l.tp * l.cp * l.sp * l.dp) / static_cast<double>(l.ep * l.etp));
-  return {state_bytes(job, dense, shards, unit) + state_bytes(job, expert, expert_shards, unit) +
-              whole_bytes(job, dense + expert),
+  const auto shards = static_cast<double>(job.layout.fsdp_d);
+  const double expert_shards = expert_shards_of(job);
+  const States s = states_of(job);
+  return {state_bytes(job, s, dense, shards, unit) +
+              state_bytes(job, s, expert, expert_shards, unit) + whole_bytes(job, dense + expert),
           scratch_bytes(job, dense, shards) + scratch_bytes(job, expert, expert_shards)};
 }
 

@@ -26,28 +26,6 @@ struct Order {
   }
 };
 
-// Forward cells before the first backward.
-std::int32_t warm_up(PipelineSchedule schedule, std::int32_t stage, std::int32_t stages,
-                     std::int32_t chunks, std::int32_t micro_batches) {
-  const std::int32_t all = chunks * micro_batches;
-  switch (schedule) {
-    case PipelineSchedule::kGpipe:
-      return all;
-    case PipelineSchedule::kOneForwardOneBackward:
-    case PipelineSchedule::kZeroBubble:
-      return std::min(all, stages - stage - 1);
-    case PipelineSchedule::kOverlapped:
-      return std::min(
-          all, 1 + warm_up(PipelineSchedule::kInterleaved, stage, stages, chunks, micro_batches));
-    case PipelineSchedule::kInterleaved:
-      if (chunks == 1) return std::min(all, stages - stage - 1);
-      // As many again as all later chunks need; one group alone has no steady part.
-      if (micro_batches <= stages) return all;
-      return std::min(all, 2 * (stages - stage - 1) + (chunks - 1) * stages);
-  }
-  CHECK(false, "a schedule of no kind");
-}
-
 bool takes_chunks(PipelineSchedule schedule) {
   return schedule == PipelineSchedule::kInterleaved || schedule == PipelineSchedule::kOverlapped;
 }
@@ -72,6 +50,27 @@ std::vector<Cell> part_backward(const std::vector<Cell>& cells, std::int32_t lat
 }
 
 }  // namespace
+
+std::int32_t warm_up(PipelineSchedule schedule, std::int32_t stage, std::int32_t stages,
+                     std::int32_t chunks, std::int32_t micro_batches) {
+  const std::int32_t all = chunks * micro_batches;
+  switch (schedule) {
+    case PipelineSchedule::kGpipe:
+      return all;
+    case PipelineSchedule::kOneForwardOneBackward:
+    case PipelineSchedule::kZeroBubble:
+      return std::min(all, stages - stage - 1);
+    case PipelineSchedule::kOverlapped:
+      return std::min(
+          all, 1 + warm_up(PipelineSchedule::kInterleaved, stage, stages, chunks, micro_batches));
+    case PipelineSchedule::kInterleaved:
+      if (chunks == 1) return std::min(all, stages - stage - 1);
+      // As many again as all later chunks need; one group alone has no steady part.
+      if (micro_batches <= stages) return all;
+      return std::min(all, 2 * (stages - stage - 1) + (chunks - 1) * stages);
+  }
+  CHECK(false, "a schedule of no kind");
+}
 
 const char* name_of(CellKind kind) {
   constexpr std::array<const char*, 4> names = {"forward", "backward", "input gradient",
@@ -123,6 +122,7 @@ Pipeline::Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t 
     const bool turns = !c.backward() && stage + 1 == cells_;
     Step step;
     step.rank = rank;
+    step.micro_batch = c.micro_batch;
     step.with_next = c.with_next;
     step.cell = static_cast<std::int32_t>(c.kind) * cells_ + rank * chunks + c.chunk;
     if (c.kind == CellKind::kWeightGradient) {  // behind its rank's own gradient of the input
@@ -196,7 +196,13 @@ double hidden_of(const CellTimes& t, std::size_t forward, std::size_t backward) 
 
 }  // namespace
 
-PipelineReplay Pipeline::replay(const CellTimes& times) const {
+CellSpan Pipeline::span_of(const Step& step, double begin, double end) const {
+  const std::int32_t chunks = cells_ / stages_, cell = step.cell % cells_;
+  const auto kind = static_cast<CellKind>(step.cell / cells_);
+  return {step.rank, {cell % chunks, step.micro_batch, kind, step.with_next}, begin, end};
+}
+
+PipelineReplay Pipeline::replay(const CellTimes& times, std::vector<CellSpan>* spans) const {
   const auto cells = static_cast<std::size_t>(cells_);
   const std::vector<double> duration = durations_of(times, cells);
   std::vector<double> there(static_cast<std::size_t>(slots_), 0);
@@ -219,6 +225,10 @@ PipelineReplay Pipeline::replay(const CellTimes& times) const {
       result.hidden[rank] += hidden;
     }
     const double done = begin + time;
+    if (spans != nullptr) {
+      spans->push_back(span_of(step, begin, done));
+      if (beside != nullptr) spans->push_back(span_of(*beside, begin, done));
+    }
     const double arrives = step.sends ? done + times.send : done;
     there[static_cast<std::size_t>(step.out)] = arrives;
     end = times.beside ? done : arrives;

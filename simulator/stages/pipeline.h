@@ -39,6 +39,11 @@ struct Cell {
 std::vector<Cell> cells_of(PipelineSchedule schedule, std::int32_t stage, std::int32_t stages,
                            std::int32_t chunks, std::int32_t micro_batches);
 
+// Forward cells of a rank before its first backward. The k-th backward follows the forward that
+// comes so many later, beside it where the schedule is overlapped.
+std::int32_t warm_up(PipelineSchedule schedule, std::int32_t stage, std::int32_t stages,
+                     std::int32_t chunks, std::int32_t micro_batches);
+
 // Seconds of a cell, by [stage * chunks + chunk].
 struct CellTimes {
   std::vector<double> forward, backward;
@@ -56,22 +61,33 @@ struct PipelineReplay {
   std::vector<double> hidden;  // less than its cells one by one
 };
 
+// When a cell ran, seconds from the beginning of the first.
+struct CellSpan {
+  std::int32_t rank = 0;
+  Cell cell;
+  double begin = 0, end = 0;
+};
+
 // The cells of all ranks in an order in which each comes after what it needs: made once for a shape
 // of pipeline, replayed with the times of many jobs.
 class Pipeline {
  public:
   Pipeline(PipelineSchedule schedule, std::int32_t stages, std::int32_t chunks,
            std::int32_t micro_batches);
-  PipelineReplay replay(const CellTimes& times) const;
+  // With `spans`, also when each cell ran, ranks mixed; two that run beside each other have one
+  // time.
+  PipelineReplay replay(const CellTimes& times, std::vector<CellSpan>* spans = nullptr) const;
 
  private:
   struct Step {
     std::int32_t rank = 0;
-    std::int32_t cell = 0;         // into CellTimes; kinds one after the other
+    std::int32_t cell = 0;  // into CellTimes; kinds one after the other
+    std::int32_t micro_batch = 0;
     std::int32_t in = 0, out = 0;  // slots of what the cell needs and makes
     bool sends = false;            // to another rank
     bool with_next = false;        // beside the next step, of the same rank
   };
+  CellSpan span_of(const Step& step, double begin, double end) const;
   std::int32_t stages_, cells_, slots_ = 0;
   std::vector<Step> steps_;
 };

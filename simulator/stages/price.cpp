@@ -148,21 +148,27 @@ double Price::product(const Task& t) const {
 double Price::attention(const Task& t) const {
   const DeviceProfile& d = job_.cluster.device;
   const double reached = t.backward ? d.attainable.attention_backward : d.attainable.attention;
-  // Blocks of 128 queries and a head are spread over the processors; a head has few keys to hide
-  // its beginning behind where sequences are short.
+  // Blocks of 128 queries and a head are spread over the processors (Dao 2023, arXiv 2307.08691,
+  // section 3.2): none is done before its part of all keys, nor before the block with most (Graham
+  // 1969). What a block begins with, few keys hide: where sequences are short, or parts of a ring.
+  const double processors =
+      d.processors > 0 ? static_cast<double>(d.processors) : kUnknownProcessors;
+  const double begins = 128 * t.parts;
   const double keys = t.flops / (4 * t.m * t.n * t.k) * (t.backward ? 0.4 : 1);
-  const double filled_keys = keys / (keys + 128);
+  const double all = t.m * t.n / 128 * (keys + begins) / processors;
+  const double most = keys * t.longest + begins;
+  const double filled_keys = keys / (keys + begins) * std::min(1.0, all / most);
   const bool behind = d.family == "hopper" && job_.stack.attention == AttentionKernel::kFlash;
   const double kernel = behind ? kSynchronous : 1;
   return t.flops / (d.peak_bf16.value() * reached * kernel * filled_keys) *
          job_.stack.attention_factor;
 }
 
-double Price::exchange(const Span& s, double bytes) const {
+double Price::exchange(const Span& s, double bytes, bool once_a_node) const {
   if (s.ranks <= 1 || bytes <= 0) return 0;
   const double within = bytes * (s.in_node - 1) / s.ranks;
   double beyond = bytes * (s.ranks - s.in_node) / s.ranks;
-  if (job_.dispatcher == Dispatcher::kDeduplicated && s.nodes() > 1) {
+  if (once_a_node && s.nodes() > 1) {
     // Of k rows of a token, one goes to each node that it has experts on.
     const auto k = static_cast<double>(job_.model.top_k);
     const double nodes = s.nodes();
@@ -177,7 +183,7 @@ double Price::exchange(const Span& s, double bytes) const {
 
 double Price::collective(CollectiveKind kind, const Span& s, double bytes) const {
   if (s.ranks <= 1 || bytes <= 0) return 0;
-  if (kind == CollectiveKind::kAllToAll) return exchange(s, bytes);
+  if (kind == CollectiveKind::kAllToAll) return exchange(s, bytes, false);
   const bool several = s.nodes() > 1;
   // One ring a rank of a node: all links of the nodes carry their part of the bytes.
   const double rate = several ? std::min(inner_, s.in_node * outer_) : inner_;
@@ -240,6 +246,9 @@ double Price::seconds(const Task& t) const {
     case TaskKind::kPass:
       return pass(t.bytes * job_.stack.pass_factor);
     case TaskKind::kCollective:
+      if (t.axis == Axis::kExpert && t.collective == CollectiveKind::kAllToAll) {
+        return exchange(span(t.axis), t.bytes, job_.dispatcher == Dispatcher::kDeduplicated);
+      }
       return collective(t.collective, span(t.axis), t.bytes);
   }
   CHECK(false, "a task of no kind");

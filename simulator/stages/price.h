@@ -36,7 +36,8 @@ class Price {
  private:
   double product(const outline::Task& task) const;
   double attention(const outline::Task& task) const;
-  double exchange(const Span& span, double bytes) const;
+  // `once_a_node`: rows that go to several experts of a node go over its links once.
+  double exchange(const Span& span, double bytes, bool once_a_node) const;
   double reduced_in_network(const Span& span, double bytes) const;
 
   const Job& job_;

@@ -101,8 +101,14 @@ double send_seconds(const Job& job, const Price& price) {
 }
 
 double straggle_of(const Job& job) {
-  const double ranks = static_cast<double>(job.layout.dp * job.layout.cp * job.layout.pp);
+  const double ranks =
+      static_cast<double>(job.layout.dp * job.layout.cp * job.layout.sp * job.layout.pp);
   return job.stack.straggle * std::log2(std::max(1.0, ranks));
+}
+
+CellTimes cell_times(const Job& job) {
+  const Price price(job);
+  return cell_times(job, price, make_chunks(job, price));
 }
 
 JobPrediction predict(const Job& job) {

@@ -7,6 +7,7 @@
 
 #include "core/job.h"
 #include "core/units.h"
+#include "simulator/stages/pipeline.h"
 
 namespace orrery::simulator {
 
@@ -36,6 +37,9 @@ struct JobPrediction {
 // CHECKs that violations(job) is empty. The interval is that of a job of which nothing was measured
 // and that may rest on any parameter; predict_with(parameter_set.h) has a narrower one.
 JobPrediction predict(const Job& job);
+
+// What the cells of the job's pipeline take.
+CellTimes cell_times(const Job& job);
 
 // Seconds of one message between stages; 0 where there is one stage.
 class Price;

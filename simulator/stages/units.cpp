@@ -14,17 +14,6 @@ using outline::Parameters;
 using outline::Piece;
 using outline::Task;
 
-std::vector<std::int64_t> layers_of(std::int64_t layers, std::int64_t stages) {
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(stages), layers / stages);
-  // From the middle outwards, the last stage last.
-  std::int64_t left = layers % stages;
-  for (std::int64_t i = 1; left > 0 && i < stages - 1; ++i, --left) {
-    ++counts[static_cast<std::size_t>(i)];
-  }
-  for (std::int64_t i = 0; left > 0; ++i, --left) ++counts[static_cast<std::size_t>(i)];
-  return counts;
-}
-
 double over_shards(const Job& job, const Price& price, const Parameters& p, double bytes_each,
                    CollectiveKind kind) {
   Span dense = price.span(Axis::kData);
@@ -105,7 +94,7 @@ std::vector<ChunkUnits> units_of_chunks(const Job& job) {
   const Model& m = job.model;
   const std::int64_t stages = job.stages();
   const std::vector<std::int64_t> counts =
-      job.stage_layers.empty() ? layers_of(m.layers, stages) : job.stage_layers;
+      job.stage_layers.empty() ? even_layers(m.layers, stages) : job.stage_layers;
   std::vector<ChunkUnits> chunks(static_cast<std::size_t>(stages));
   std::int64_t layer = 0;
   for (std::int64_t s = 0; s < stages; ++s) {

@@ -30,6 +30,8 @@ struct ChunkUnits {
   std::int64_t shared_tables = 0;  // tables of the last unit, a head, that others share with it
 };
 
+using orrery::even_layers;
+
 // By [stage * virtual stages + chunk], as make_chunks.
 std::vector<ChunkUnits> units_of_chunks(const Job& job);
 

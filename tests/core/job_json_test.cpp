@@ -45,5 +45,46 @@ TEST(JobJson, RulesHold) {
   EXPECT_NE(read.error().text().find("world"), std::string::npos) << read.error().text();
 }
 
+TEST(JobJson, NamesAndWhatIsLeftOut) {
+  const std::string text = R"({
+    "job": {"layout": {"tp": 2, "pp": 2, "replicate_d": 2}, "sequence_tokens": 4096,
+            "global_sequences": 64},
+    "model": "qwen3-8b", "cluster": "h100x16", "stack": "fsdp2-eager"})";
+  const Result<Job> read = parse_job(text, "job.json");
+  ASSERT_TRUE(read.ok()) << read.error().text();
+  const Job& job = read.value();
+  EXPECT_EQ(job.model.layers, 36);
+  EXPECT_EQ(job.cluster.devices, 16);
+  EXPECT_EQ(job.stack.name, "fsdp2-eager");
+  EXPECT_EQ(job.layout.dp, 4);
+  EXPECT_EQ(job.layout.fsdp_d, 2);
+  EXPECT_EQ(job.layout.ep, 1);
+  EXPECT_EQ(job.sharding, Sharding::kOptimizer);
+  EXPECT_EQ(job.recompute, Recompute{});
+}
+
+TEST(JobJson, UnknownNames) {
+  const std::string text = R"({
+    "job": {"layout": {"tp": 9000000000000000000, "pp": 9000000000000000000},
+            "sequence_tokens": 4096, "global_sequences": 64},
+    "model": "qwen3-8c", "cluster": "h100y16"})";
+  const Result<Job> read = parse_job(text, "job.json");
+  ASSERT_FALSE(read.ok());
+  const std::string all = read.error().text();
+  for (const char* word : {"qwen3-8c", "h100y16", "/stack"}) {
+    EXPECT_NE(all.find(word), std::string::npos) << word << "\n" << all;
+  }
+}
+
+TEST(JobJson, AbsurdAxesBreakARule) {
+  const std::string text = R"({
+    "job": {"layout": {"tp": 9000000000000000000, "pp": 9000000000000000000},
+            "sequence_tokens": 4096, "global_sequences": 64},
+    "model": "qwen3-8b", "cluster": "h100x16", "stack": "generic"})";
+  const Result<Job> read = parse_job(text, "job.json");
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.error().text().find("world"), std::string::npos) << read.error().text();
+}
+
 }  // namespace
 }  // namespace orrery

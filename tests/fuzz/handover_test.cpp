@@ -6,6 +6,7 @@
 #include <set>
 
 #include "handover/handover.h"
+#include "planner/jobs/request.h"
 #include "planner/planner.h"
 #include "tests/fuzz/mutate_text.h"
 #include "tests/support/plans.h"
@@ -32,11 +33,26 @@ cfg = [dict(a=f'{n}', b=C(x=[1, 2], **d)), r'''text''']
 trainer = TrainerConfig(fsdp_cfg=fsdp_cfg, global_batch_size=2 * 8, sp_size=1)
 )";
 
+constexpr const char* kStages = R"(--micro-batch-size 1 --pipeline-model-parallel-size 2
+--pipeline-model-parallel-layout "Et|(t|)*2,L" --overlap-moe-expert-parallel-comm
+--expert-model-parallel-size 2 --decoder-first-pipeline-num-layers 1 --fp8-format e4m3
+--recompute-granularity selective --recompute-modules layernorm moe_act
+)";
+
+constexpr const char* kParts = R"([training]
+local_batch_size = 4
+[parallelism]
+pipeline_parallel_degree = 2
+pipeline_parallel_schedule = "Interleaved1F1B"
+pipeline_parallel_layers_per_stage = 1
+module_fqns_per_model_part = [["tok_embeddings", "layers.0"], ["layers.1", "output"]]
+)";
+
 // The plan as each format writes it, and hand-written files with more syntax.
 std::vector<std::string> seeds(const Plan& plan) {
-  std::vector<std::string> texts = {kScript, kPython};
+  std::vector<std::string> texts = {kScript, kPython, kStages, kParts};
   for (const Format& format : formats()) {
-    const Result<HandedOver> made = format.write(plan, "p.json");
+    const Result<HandedOver> made = write(format, recipe_of(plan), "p.json");
     if (made.ok()) texts.push_back(made.value().text);
   }
   return texts;
@@ -45,14 +61,19 @@ std::vector<std::string> seeds(const Plan& plan) {
 TEST(Fuzz, EnginesConfigurationsSurviveMutations) {
   const Plan plan = small_moe_plan(8, 1);
   const std::vector<std::string> texts = seeds(plan);
-  ASSERT_EQ(texts.size(), 2 + formats().size());
-  const Target target{plan.cluster.devices, plan.model, plan.workload};
-  const std::vector<std::string> names = planner::pinnable();
-  const std::set<std::string> known(names.begin(), names.end());
+  ASSERT_EQ(texts.size(), 4 + formats().size());
+  const std::vector<std::string> plans = planner::pinnable(), jobs = planner::jobs::pinnable();
+  const std::set<std::string> of_plans(plans.begin(), plans.end());
+  std::set<std::string> of_jobs(jobs.begin(), jobs.end());
+  of_jobs.insert({"sp", "stage_layers"});
   std::array<int, 5> accepted{};
   for (int i = 0; i < kMutations; ++i) {
     std::mt19937_64 rng(static_cast<std::uint64_t>(i));
     const std::string text = mutate(texts[rng() % texts.size()], rng);
+    // Every second one as pins of a job.
+    const bool all_axes = i % 2 == 1;
+    const Target target{plan.cluster.devices, plan.model, plan.workload, all_axes};
+    const std::set<std::string>& known = all_axes ? of_jobs : of_plans;
     for (std::size_t k = 0; k <= formats().size(); ++k) {
       const Result<Imported> result = k < formats().size() ? formats()[k].read(text, "f.x", target)
                                                            : import_layout(text, "f.x", target);

@@ -74,7 +74,7 @@ TEST(HandOver, PlansComeBackAsFarAsAFormatCanSay) {
     const Plan plan = random_engine_plan(seed);
     for (const Format& format : formats()) {
       SCOPED_TRACE(std::string(format.name) + ", seed " + std::to_string(seed));
-      const Result<HandedOver> made = format.write(plan, "p.json");
+      const Result<HandedOver> made = write(format, recipe_of(plan), "p.json");
       if (!made.ok()) {
         EXPECT_EQ(made.error().code, ErrorCode::kInfeasible);
         for (const Problem& p : made.error().problems) {
@@ -118,7 +118,7 @@ TEST(HandOver, PinsFindTheLayoutAgain) {
   for (std::uint64_t seed = 0; seed < 400; ++seed) {
     const Plan plan = random_mechanism_plan(seed);
     for (const Format& format : formats()) {
-      const Result<HandedOver> made = format.write(plan, "p.json");
+      const Result<HandedOver> made = write(format, recipe_of(plan), "p.json");
       const bool interleaves = plan.chunks.domino > 1 && format.name != "xtuner";
       if (!made.ok() || interleaves) continue;
       SCOPED_TRACE(std::string(format.name) + ", seed " + std::to_string(seed));
@@ -154,7 +154,7 @@ TEST(HandOver, RefusalsNameTheAxis) {
   for (const Format& format : formats()) {
     const auto expected = axis.find(std::string(format.name));
     if (expected == axis.end()) continue;
-    const Result<HandedOver> made = format.write(plan, "p.json");
+    const Result<HandedOver> made = write(format, recipe_of(plan), "p.json");
     ASSERT_FALSE(made.ok()) << format.name;
     EXPECT_EQ(made.error().problems.front().where, expected->second);
   }
@@ -165,7 +165,7 @@ TEST(HandOver, DocumentsAreNoted) {
   const Plan plan = small_dense_plan(4);
   ASSERT_GT(plan.workload.document_tokens.size(), 1U);
   for (const Format& format : formats()) {
-    const Result<HandedOver> made = format.write(plan, "p.json");
+    const Result<HandedOver> made = write(format, recipe_of(plan), "p.json");
     ASSERT_TRUE(made.ok()) << made.error().text();
     bool noted = false;
     for (const Unsaid& u : made.value().unsaid) noted = noted || u.field == "documents";
@@ -178,7 +178,7 @@ TEST(HandOver, NamesStayInTheirComments) {
   Plan plan = small_dense_plan(4);
   plan.cluster.name = "x\nrm -rf y";
   for (const Format& format : formats()) {
-    const Result<HandedOver> made = format.write(plan, "p.json");
+    const Result<HandedOver> made = write(format, recipe_of(plan), "p.json");
     ASSERT_TRUE(made.ok()) << made.error().text();
     EXPECT_EQ(made.value().text.find("\nrm"), std::string::npos) << format.name;
   }

@@ -10,21 +10,15 @@
 #include "core/program/lower.h"
 #include "planner/footprint.h"
 #include "simulator/simulator.h"
-#include "tests/support/plans.h"
+#include "tests/planner/requests.h"
 
 namespace orrery::planner {
 namespace {
 
-Request tight_request(std::int64_t usable) {
-  Request r;
-  r.model = small_moe_model(4, 8);
-  r.cluster = small_cluster(8);
-  r.workload = small_workload(32, DType::kBFloat16);
-  r.workload.sequence_tokens = 2048;
-  r.workload.document_tokens = {2048};
+Request drawn_request(std::int64_t usable) {
+  Request r = tight_request();
   r.workload.expert_load_cv = 0.5;
-  r.cluster.device.memory = r.cluster.device.reserved + Bytes(usable);
-  r.probes = std::make_shared<ProbeStore>();
+  set_usable(r, usable);
   return r;
 }
 
@@ -78,7 +72,7 @@ TEST(Decide, OddsOfKnownDraws) {
 }
 
 TEST(Decide, WhatIsTakenFitsOtherDrawsToo) {
-  Request r = tight_request(70'000'000);
+  Request r = drawn_request(70'000'000);
   r.runners_up = 0;
   int held = 0;
   // Exactly what plans take in the draw that the search replays: of others about half take more.
@@ -110,7 +104,7 @@ TEST(Decide, WhatIsTakenFitsOtherDrawsToo) {
 }
 
 TEST(Decide, OfTiesTheSimplestIsTaken) {
-  const Request r = tight_request(46'000'000);
+  const Request r = drawn_request(46'000'000);
   DecisionRule rule;
   rule.fit_probability = 0;
   const Plan fastest = *plan(r).value().best;
@@ -131,7 +125,7 @@ TEST(Decide, OfTiesTheSimplestIsTaken) {
 }
 
 TEST(Decide, ByTheNinetiethPercentile) {
-  const Request r = tight_request(60'000'000);
+  const Request r = drawn_request(60'000'000);
   DecisionRule rule;
   rule.risk = Risk::kP90;
   const Plan taken = *decide(r, rule).value().best;
@@ -142,7 +136,7 @@ TEST(Decide, ByTheNinetiethPercentile) {
 }
 
 TEST(Decide, WithoutDrawsOnePeakIsAll) {
-  Request r = tight_request(60'000'000);
+  Request r = drawn_request(60'000'000);
   r.model = small_dense_model(3);
   r.runners_up = 0;
   const Plan best = *plan(r).value().best;

@@ -1,5 +1,5 @@
 // Goodput: figures worked out by hand, the optimum of the interval, and a simulated run.
-#include "planner/goodput.h"
+#include "planner/questions/goodput.h"
 
 #include <gtest/gtest.h>
 
@@ -108,16 +108,16 @@ TEST(Goodput, ASimulatedRunTakesAsLong) {
   }
 }
 
-TEST(Goodput, ARunOfAPlan) {
-  Plan plan = small_dense_plan(2);
-  plan.predicted.step = Seconds(10);
-  plan.predicted.p10 = Seconds(8);
-  plan.predicted.p90 = Seconds(12);
-  const std::int64_t a_step = plan.workload.global_tokens();
+RunFacts ten_seconds() {
+  return {Seconds(10), Seconds(8), Seconds(12), 4096, 2, 1e9};
+}
+
+TEST(Goodput, ARunOfSteps) {
+  const RunFacts facts = ten_seconds();
   Reliability calm;
   calm.device_mtbf = Seconds(1e15);
   calm.save = Seconds(1e-6);
-  const LongRun run = run_of(plan, 1000 * a_step + 1, calm);
+  const LongRun run = run_of(facts, 1000 * 4096 + 1, calm);
   EXPECT_EQ(run.steps, 1001);  // what is left takes a whole step
   EXPECT_NEAR(run.wall.value(), 10010, 1);
   EXPECT_NEAR(run.goodput, 1, 1e-3);
@@ -126,13 +126,29 @@ TEST(Goodput, ARunOfAPlan) {
   Reliability rough = calm;
   rough.device_mtbf = Seconds(7200);  // of two devices: a failure an hour
   rough.save = Seconds(60);
-  const LongRun hard = run_of(plan, 1000 * a_step, rough);
+  const LongRun hard = run_of(facts, 1000 * 4096, rough);
   EXPECT_NEAR(hard.mtbf.value(), 3600, 1e-9);
   EXPECT_LT(hard.goodput, 0.8);
   EXPECT_GT(hard.failures, 10'000.0 / 3600);
-  // fp32 shard and two moments of every parameter, at the storage rate of two devices.
-  EXPECT_NEAR(save_time(plan).value(),
-              static_cast<double>(parameter_count(plan.model)) * 12 / (2 * 2e12 / 16384), 1e-12);
+  // A gigabyte at the storage rate of two devices.
+  EXPECT_NEAR(save_time(facts).value(), 1e9 / (2 * 2e12 / 16384), 1e-9);
+}
+
+// The wall time at the longest step is the limit; a little more is over it.
+TEST(Goodput, TheLongestStepMeetsTheLimit) {
+  RunFacts facts = ten_seconds();
+  Reliability rough;
+  rough.device_mtbf = Seconds(7200);
+  rough.save = Seconds(60);
+  for (const double limit : {1e4, 3e4, 1e6}) {
+    const std::int64_t tokens = 1000 * 4096;
+    facts.step = longest_step(facts, tokens, rough, Seconds(limit));
+    EXPECT_NEAR(run_of(facts, tokens, rough).wall.value(), limit, 1e-6 * limit);
+    EXPECT_LT(facts.step.value(), limit / 1000);
+  }
+  // Failures so often that nothing is ever done.
+  rough.device_mtbf = Seconds(1e-3);
+  EXPECT_EQ(longest_step(facts, 4096, rough, Seconds(1e4)).value(), 0);
 }
 
 }  // namespace

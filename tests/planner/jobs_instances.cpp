@@ -57,6 +57,13 @@ std::vector<std::pair<std::string, std::string>> draw_pins(Draw& draw, const Job
     pins.emplace_back("pp", std::to_string(draw.divisor_of(base.cluster.devices)));
   }
   if (draw.coin()) pins.emplace_back("micro_batch", "1");
+  if (draw.between(0, 3) == 0) pins.emplace_back("precision", "bf16,fp8");
+  if (draw.coin()) {
+    pins.emplace_back("stage_layers", name_of(static_cast<Deal>(draw.between(0, kNumDeals - 1))));
+  }
+  if (draw.between(0, 3) == 0) {
+    pins.emplace_back("sp", std::to_string(draw.divisor_of(base.cluster.devices)));
+  }
   return pins;
 }
 
@@ -64,29 +71,62 @@ std::vector<std::pair<std::string, std::string>> draw_pins(Draw& draw, const Job
 bool outside(const Job& job, const Choices& c) {
   const Layout& l = job.layout;
   return l.tp > c.most_tensor || l.etp > c.most_tensor || l.micro_batch > c.most_micro_batch ||
-         (l.cp > 1 && job.sequence_tokens / l.cp < c.least_rows) ||
+         (l.cp * l.sp > 1 && job.sequence_tokens / (l.cp * l.sp) < c.least_rows) ||
          (job.virtual_stages > 1 && l.pp == 1);
 }
 
-void visit_members(const Job& base, const Choices& c, const Block& block, Job& job,
+// Layers of stages where nothing is known of prices yet: any that a stage may have.
+std::vector<std::int64_t> some_layers(std::int64_t layers, std::int64_t stages) {
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(stages), 1);
+  counts.back() = 0;
+  counts.front() = layers - (stages - 2);
+  return counts;
+}
+
+void visit_lines(const Job& base, const Choices& c, Bound& bound, const Block& block,
+                 const Member& like, Job& job,
+                 const std::function<void(const Candidate&, const Job&)>& visit) {
+  for (std::size_t r = 0; r < c.recompute.size(); ++r) {
+    std::vector<std::int64_t> depths = {0};
+    if (c.recompute[r].full()) {
+      depths = full_layers_of(c, base.model.layers, block.pp * like.virtual_stages);
+    }
+    for (const std::int64_t depth : depths) {
+      for (const ShardingChoice& s : shardings_of(c, block.data(), block.pp)) {
+        Candidate candidate{block, like};
+        candidate.member.full_layers = narrow(depth);
+        candidate.member.recompute = static_cast<std::uint8_t>(r);
+        candidate.member.fsdp_d = narrow(s.fsdp_d);
+        candidate.member.sharding = s.sharding;
+        candidate.member.keeps_gathered = s.keeps_gathered;
+        set_block(block, job);
+        set_member(c, candidate.member, job.stage_layers, job);
+        if (!violations(job).empty() || outside(job, c)) continue;
+        visit(candidate, job_of(base, c, bound, candidate));
+      }
+    }
+  }
+}
+
+void visit_members(const Job& base, const Choices& c, Bound& bound, const Block& block, Job& job,
                    const std::function<void(const Candidate&, const Job&)>& visit) {
+  const std::int64_t layers = base.model.layers;
   for (const std::int64_t v : c.virtual_stages) {
+    const std::int64_t stages = block.pp * v;
     for (const PipelineSchedule schedule : schedules_of(c, block.pp, v, block.ep)) {
-      for (std::size_t r = 0; r < c.recompute.size(); ++r) {
-        std::vector<std::int64_t> depths = {0};
-        if (c.recompute[r].full()) depths = full_layers_of(c, base.model.layers, block.pp * v);
-        for (const std::int64_t depth : depths) {
-          for (const ShardingChoice& s :
-               shardings_of(c, std::int64_t{block.dp} * block.cp, block.pp)) {
-            const Candidate candidate{
-                block,
-                {narrow(v), narrow(depth), narrow(s.fsdp_d), static_cast<std::uint8_t>(r), schedule,
-                 s.sharding, s.keeps_gathered}};
-            set_block(block, job);
-            set_member(c, candidate.member, job);
-            if (violations(job).empty() && !outside(job, c)) visit(candidate, job);
-          }
+      for (const Deal deal : c.deal) {
+        job.stage_layers.clear();
+        if (deal != Deal::kEven) {
+          if (stages < 2 || (deal == Deal::kEnds && stages == 2)) continue;
+          if (deal == Deal::kEnds && stages == layers + 1) continue;  // one end has none already
+          if (deal != Deal::kEnds && deal != Deal::kBalanced && stages > layers + 1) continue;
+          job.stage_layers = some_layers(layers, stages);
         }
+        Member like;
+        like.virtual_stages = narrow(v);
+        like.schedule = schedule;
+        like.deal = deal;
+        visit_lines(base, c, bound, block, like, job, visit);
       }
     }
   }
@@ -143,61 +183,85 @@ Candidate random_candidate(const Job& base, const Space& space, Draw& draw) {
     if (c.recompute[m.recompute].full()) {
       m.full_layers = narrow(one_of(draw, full_layers_of(c, base.model.layers, b.pp * v)));
     }
-    const ShardingChoice s = one_of(draw, shardings_of(c, std::int64_t{b.dp} * b.cp, b.pp));
+    const ShardingChoice s = one_of(draw, shardings_of(c, b.data(), b.pp));
     m.sharding = s.sharding;
     m.fsdp_d = narrow(s.fsdp_d);
     m.keeps_gathered = s.keeps_gathered;
+    m.deal = one_of(draw, deals_of(c.deal, base.model.layers, b.pp * v));
     return out;
   }
 }
 
-Job job_of(const Job& base, const Choices& choices, const Candidate& candidate) {
+Job job_of(const Job& base, const Choices& choices, Bound& bound, const Candidate& candidate) {
   Job job = base;
+  const Member& m = candidate.member;
   set_block(candidate.block, job);
-  set_member(choices, candidate.member, job);
+  bound.enter(candidate.block);
+  set_member(choices, m, bound.stage_layers(m.virtual_stages, m.deal), job);
   return job;
 }
 
-void for_each_job(const Job& base, const Choices& c,
-                  const std::function<void(const Candidate&, const Job&)>& visit) {
-  Job job = base;
-  const std::int64_t world = base.cluster.devices;
-  for (const std::int64_t tp : c.tp) {
-    for (const std::int64_t cp : c.cp) {
-      for (const std::int64_t pp : c.pp) {
-        if (world % (tp * cp * pp) != 0) continue;
-        for (const std::int64_t mb : c.micro_batch) {
-          for (const std::int64_t ep : c.ep) {
-            for (const std::int64_t etp : c.etp) {
-              for (const bool parallel : c.sequence_parallel) {
-                for (const ContextExchange exchange : c.exchange) {
-                  for (const Dispatcher dispatcher : c.dispatcher) {
-                    // Words that nothing depends on are those of a new job.
-                    Block block;
-                    if (tp > 1) block.sequence_parallel = parallel;
-                    if (cp > 1) block.exchange = exchange;
-                    if (ep > 1) block.dispatcher = dispatcher;
-                    const bool same = (tp == 1 && parallel != c.sequence_parallel.front()) ||
-                                      (cp == 1 && exchange != c.exchange.front()) ||
-                                      (ep == 1 && dispatcher != c.dispatcher.front());
-                    if (same) continue;
-                    block.tp = narrow(tp);
-                    block.cp = narrow(cp);
-                    block.pp = narrow(pp);
-                    block.dp = narrow(world / (tp * cp * pp));
-                    if (c.dp > 0 && block.dp != c.dp) continue;
-                    block.ep = narrow(ep);
-                    block.etp = narrow(etp);
-                    block.micro_batch = narrow(mb);
-                    visit_members(base, c, block, job, visit);
-                  }
-                }
-              }
-            }
-          }
+namespace {
+
+// Words of a block, each of those that something depends on; others are those of a new job.
+std::vector<Block> with_words(const Choices& c, const Block& axes) {
+  std::vector<Block> out;
+  for (const bool parallel : c.sequence_parallel) {
+    for (const ContextExchange exchange : c.exchange) {
+      for (const Dispatcher dispatcher : c.dispatcher) {
+        for (const Precision precision : c.precision) {
+          Block block = axes;
+          if (block.tp > 1) block.sequence_parallel = parallel;
+          if (block.cp > 1) block.exchange = exchange;
+          if (block.ep > 1) block.dispatcher = dispatcher;
+          block.precision = precision;
+          const bool same = (block.tp == 1 && parallel != c.sequence_parallel.front()) ||
+                            (block.cp == 1 && exchange != c.exchange.front()) ||
+                            (block.ep == 1 && dispatcher != c.dispatcher.front());
+          if (!same) out.push_back(block);
         }
       }
     }
+  }
+  return out;
+}
+
+// Each of the blocks with each of the values.
+std::vector<Block> times(const std::vector<Block>& blocks, const std::vector<std::int64_t>& values,
+                         std::int32_t Block::*axis) {
+  std::vector<Block> out;
+  for (Block block : blocks) {
+    for (const std::int64_t value : values) {
+      block.*axis = narrow(value);
+      out.push_back(block);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+void for_each_job(const Job& base, const Space& space,
+                  const std::function<void(const Candidate&, const Job&)>& visit) {
+  Job job = base;
+  const Choices& c = space.choices;
+  const UnitNumbers units(base);
+  const Shapes shapes(base, space, units);
+  Bound bound(base, space, units, shapes);
+  std::vector<Block> all = {Block{}};
+  all = times(all, c.tp, &Block::tp);
+  all = times(all, c.cp, &Block::cp);
+  all = times(all, c.sp, &Block::sp);
+  all = times(all, c.pp, &Block::pp);
+  all = times(all, c.micro_batch, &Block::micro_batch);
+  all = times(all, c.ep, &Block::ep);
+  all = times(all, c.etp, &Block::etp);
+  for (Block axes : all) {
+    const std::int64_t ranks = std::int64_t{axes.tp} * axes.cp * axes.sp * axes.pp;
+    if (base.cluster.devices % ranks != 0) continue;
+    axes.dp = narrow(base.cluster.devices / ranks);
+    if (c.dp > 0 && axes.dp != c.dp) continue;
+    for (const Block& block : with_words(c, axes)) visit_members(base, c, bound, block, job, visit);
   }
 }
 

@@ -23,10 +23,10 @@ Instance random_instance(const std::vector<Model>& models, const std::vector<Sta
                          std::uint64_t seed, bool small);
 
 Candidate random_candidate(const Job& base, const Space& space, Draw& draw);
-Job job_of(const Job& base, const Choices& choices, const Candidate& candidate);
+Job job_of(const Job& base, const Choices& choices, Bound& bound, const Candidate& candidate);
 
-// Every job of the lists, one loop an axis, that violations() and the limits allow.
-void for_each_job(const Job& base, const Choices& choices,
+// Every job of the space's lists, one loop an axis, that violations() and the limits allow.
+void for_each_job(const Job& base, const Space& space,
                   const std::function<void(const Candidate&, const Job&)>& visit);
 
 }  // namespace orrery::planner::jobs

@@ -1,4 +1,4 @@
-// The planner against brute force, and what its outcome promises.
+// What the outcome of the planner promises.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,176 +12,14 @@
 #include "core/program/verify.h"
 #include "planner/explain.h"
 #include "planner/footprint.h"
+#include "planner/frontier.h"
 #include "planner/planner.h"
 #include "planner/space.h"
 #include "simulator/simulator.h"
-#include "tests/support/plans.h"
+#include "tests/planner/requests.h"
 
 namespace orrery::planner {
 namespace {
-
-Plan plan_at(const Request& r, const Layout& layout, const Chunks& chunks,
-             const MemoryPolicy& policy) {
-  Plan plan;
-  plan.model = r.model;
-  plan.cluster = r.cluster;
-  plan.workload = r.workload;
-  plan.layout = layout;
-  plan.chunks = chunks;
-  plan.policy = policy;
-  plan.sha256 = plan_sha256(plan);
-  return plan;
-}
-
-simulator::Simulation replay_of(const Plan& plan) {
-  simulator::Options options;
-  options.events = options.document_cost = false;
-  return simulator::simulate(plan, lower(plan), options).value();
-}
-
-struct Replayed {
-  std::int64_t step_ns, peak;
-};
-
-// Replays every legal candidate.
-std::vector<Replayed> replay_all(const Request& r) {
-  std::vector<Replayed> all;
-  const Space space = enumerate(r).value();
-  Plan plan = plan_at(r, {}, {}, {});
-  for (const Layout& l : space.layouts) {
-    plan.layout = l;
-    for (const Chunks& c : space.chunks_of(l)) {
-      plan.chunks = c;
-      for (const std::vector<MemoryPolicy>& line : space.policies) {
-        for (const MemoryPolicy& p : line) {
-          plan.policy = p;
-          const simulator::Simulation s = replay_of(plan);
-          all.push_back({s.step.value(), s.peak.value()});
-        }
-      }
-    }
-  }
-  return all;
-}
-
-// A small instance whose costs, links and slowdowns are drawn, so that now compute, now
-// communication, now launches decide.
-Request random_request(std::uint64_t seed) {
-  Draw draw(seed);
-  Request r;
-  r.model = draw.between(0, 2) > 0 ? small_moe_model(draw.between(1, 3), draw.coin() ? 4 : 2)
-                                   : small_dense_model(draw.between(1, 4), draw.coin());
-  const std::int64_t devices = std::int64_t{1} << draw.between(0, 2);
-  r.cluster = small_cluster(devices);
-  r.workload = small_workload(devices * (std::int64_t{1} << draw.between(0, 1)));
-  if (draw.coin()) {  // long enough for chunks
-    r.workload.sequence_tokens = 768;
-    r.workload.document_tokens = {768};
-  }
-  r.workload.compute = draw.coin() ? DType::kBFloat16 : DType::kFloat32;
-  r.workload.expert_load_cv = 0.25 * static_cast<double>(draw.between(0, 3));
-  const auto scale = [&](double value) {
-    for (std::int64_t i = draw.between(0, 3); i > 0; --i) value /= 8;
-    return value;
-  };
-  DeviceProfile& d = r.cluster.device;
-  d.launch = Seconds(scale(1e-6));
-  d.peak_bf16 = FlopsPerSecond(scale(1e12));
-  d.peak_fp32 = FlopsPerSecond(scale(5e11));
-  d.memory_bandwidth = BytesPerSecond(scale(1e11));
-  for (LinkTier& t : r.cluster.tiers) t.bandwidth = BytesPerSecond(scale(t.bandwidth.value()));
-  r.cluster.compute_slowdown = 1 + 0.1 * static_cast<double>(draw.between(0, 4));
-  r.cluster.link_slowdown = 1 + 0.1 * static_cast<double>(draw.between(0, 4));
-  if (draw.coin()) {  // ranks that share cores
-    r.cluster.cores_per_node = draw.between(1, r.cluster.devices_per_node);
-    r.cluster.tiers.back().cpu = 0.5;
-  }
-  return r;
-}
-
-void set_usable(Request& r, std::int64_t bytes) {
-  r.cluster.device.memory = r.cluster.device.reserved + Bytes(bytes);
-}
-
-// Of the row "memory".
-std::int64_t unfit(const Plan& plan) {
-  for (const Rejection& row : plan.rejected) {
-    if (row.rule == "memory") return row.count;
-  }
-  return 0;
-}
-
-// Sanitizers make a replay fifteen times slower: with them half of the seeds and small spaces.
-#ifdef __SANITIZE_ADDRESS__
-constexpr int kSeedsAShard = 15;
-constexpr std::int64_t kMostCandidates = 2'500;
-#else
-constexpr int kSeedsAShard = 30;
-constexpr std::int64_t kMostCandidates = 13'000;
-#endif
-
-std::int64_t candidates_of(const Request& r) {
-  const Space space = enumerate(r).value();
-  std::int64_t count = 0, policies = 0;
-  for (const auto& line : space.policies) policies += static_cast<std::int64_t>(line.size());
-  for (const Layout& l : space.layouts) {
-    count += static_cast<std::int64_t>(space.chunks_of(l).size()) * policies;
-  }
-  return count;
-}
-
-class BruteForce : public testing::TestWithParam<std::uint64_t> {};
-
-TEST_P(BruteForce, FindsTheSame) {
-  int feasible = 0, infeasible = 0, refined = 0;
-  for (std::uint64_t seed = GetParam(); feasible + infeasible < kSeedsAShard; seed += 2) {
-    Request r = random_request(seed);
-    if (candidates_of(r) > kMostCandidates) continue;
-    r.runners_up = 0;
-    const std::vector<Replayed> all = replay_all(r);
-    std::vector<std::int64_t> peaks;
-    for (const Replayed& x : all) peaks.push_back(x.peak);
-    std::sort(peaks.begin(), peaks.end());
-    // Memory for all, for half, for a tenth, for one, for none of the candidates.
-    const std::vector<std::int64_t> limits = {peaks.back(), peaks[peaks.size() / 2],
-                                              peaks[peaks.size() / 10], peaks[0], peaks[0] - 1};
-    const auto drawn = static_cast<std::size_t>(feasible + infeasible);
-    const std::int64_t usable = limits[drawn % limits.size()];
-    set_usable(r, usable);
-    std::int64_t best = -1;
-    for (const Replayed& x : all) {
-      if (x.peak <= usable && (best < 0 || x.step_ns < best)) best = x.step_ns;
-    }
-    const Outcome outcome = plan(r).value();
-    ASSERT_EQ(outcome.best.has_value(), best >= 0) << "seed " << seed;
-    if (outcome.best) {
-      ++feasible;
-      const simulator::Simulation s = replay_of(*outcome.best);
-      ASSERT_LE(s.step.value(), best) << "seed " << seed;
-      ASSERT_NEAR(outcome.best->proof.best_s * 1e9, static_cast<double>(best), 0.5)
-          << "seed " << seed << ": "
-          << describe(outcome.best->layout, outcome.best->chunks, outcome.best->policy);
-      ASSERT_LE(s.peak.value(), usable);
-      refined += s.step.value() < best ? 1 : 0;
-      ASSERT_EQ(outcome.best->proof.legal, static_cast<std::int64_t>(all.size()));
-      ASSERT_GE(outcome.best->proof.bound_remaining_s, outcome.best->proof.best_s - 1e-12);
-      ASSERT_LE(outcome.best->proof.bounded, outcome.best->proof.legal);
-      ASSERT_GE(outcome.best->proof.bounded, outcome.best->proof.replayed);
-      ASSERT_LE(unfit(*outcome.best),
-                peaks.end() - std::upper_bound(peaks.begin(), peaks.end(), usable))
-          << "seed " << seed;
-    } else {
-      ++infeasible;
-      ASSERT_EQ(unfit(*outcome.nearest), static_cast<std::int64_t>(all.size())) << "seed " << seed;
-      ASSERT_GE(outcome.shortage->needed.value(), peaks[0]);
-      ASSERT_LE(outcome.shortage->needed.value(), peaks[0] + peaks[0] / 20) << "seed " << seed;
-    }
-  }
-  EXPECT_EQ(infeasible, kSeedsAShard / 5);
-  EXPECT_GT(refined, 0);
-}
-
-INSTANTIATE_TEST_SUITE_P(Seeds, BruteForce, testing::Values(1, 2));
 
 Request named(const char* model, const char* cluster, const char* workload) {
   Request r;
@@ -189,19 +27,6 @@ Request named(const char* model, const char* cluster, const char* workload) {
   r.model = load_model(model).value();
   r.cluster = load_cluster(cluster).value();
   r.workload = load_workload(workload).value();
-  return r;
-}
-
-// A small job on which memory binds: layouts, chunks and recompute all matter.
-Request tight_request() {
-  Request r;
-  r.model = small_moe_model(4, 8);
-  r.cluster = small_cluster(8);
-  r.workload = small_workload(32, DType::kBFloat16);
-  r.workload.sequence_tokens = 2048;
-  r.workload.document_tokens = {2048};
-  set_usable(r, 45'000'000);  // one candidate in eight fits
-  r.probes = std::make_shared<ProbeStore>();
   return r;
 }
 
@@ -333,6 +158,29 @@ TEST(Planner, MoreMemoryIsNeverSlower) {
     last = outcome.best->proof.best_s;
   }
   EXPECT_LT(last, 1e9);
+}
+
+// Each step of the frontier is what the planner finds for a device with so much memory, but for
+// what it refines; and a plan that carries it reads back to the same bytes.
+TEST(Planner, TheFrontierIsTheBestOfSmallerDevices) {
+  Request request = tight_request();
+  request.runners_up = 0;
+  set_usable(request, 60'000'000);
+  Plan best = *plan(request).value().best;
+  best.frontier = frontier_of(request, best);
+  ASSERT_GE(best.frontier.size(), 3U);
+  EXPECT_EQ(best.frontier[0].predicted.step, best.predicted.step);
+  for (std::size_t i = 1; i < 3; ++i) {
+    const FrontierPoint& point = best.frontier[i];
+    EXPECT_LE(point.memory, point.searched);
+    EXPECT_LT(point.memory, best.frontier[i - 1].memory);
+    request.cluster.device.memory = point.searched;
+    EXPECT_EQ(point.predicted.step.value(), plan(request).value().best->proof.best_s);
+  }
+  const std::string text = to_json(best).dump();
+  const Result<Plan> again = parse_plan(text, "plan.json");
+  ASSERT_TRUE(again.ok()) << again.error().text();
+  EXPECT_EQ(to_json(again.value()).dump(), text);
 }
 
 TEST(Planner, WhereNothingFitsItNamesTheNearestAndWhatWould) {

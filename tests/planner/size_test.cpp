@@ -1,5 +1,5 @@
 // The smallest cluster and the longest row, against trying all.
-#include "planner/size.h"
+#include "planner/questions/size.h"
 
 #include <gtest/gtest.h>
 
@@ -7,6 +7,7 @@
 
 #include "planner/explain.h"
 #include "planner/footprint.h"
+#include "planner/questions/engine_searcher.h"
 #include "tests/support/plans.h"
 
 namespace orrery::planner {
@@ -22,6 +23,16 @@ Request small_request() {
   r.runners_up = 0;
   r.probes = std::make_shared<ProbeStore>();
   return r;
+}
+
+Setting setting_of(const Request& r) {
+  return {r.model, r.cluster, r.workload, {}, r.pins};
+}
+
+LongRun run_of(const Plan& plan, std::int64_t tokens, const Reliability& reliability) {
+  const EngineSearcher searcher({}, {});
+  const Setting setting{plan.model, plan.cluster, plan.workload, {}, {}};
+  return run_of(facts_of(searcher, setting, answer_of(plan, true)), tokens, reliability);
 }
 
 Result<Cluster> cluster_of(std::int64_t devices) {
@@ -55,7 +66,8 @@ TEST(SizeFor, IsTheSmallestOfAll) {
     for (const auto& [n, wall] : walls) {
       if (expected == 0 && wall <= limit) expected = n;
     }
-    const Sized sized = size_for(r, cluster_of, tokens, Seconds(limit), rough);
+    const Sized sized =
+        size_for(EngineSearcher(r, {}), setting_of(r), cluster_of, tokens, Seconds(limit), rough);
     if (expected == 0) continue;
     ++met;
     ASSERT_TRUE(sized.met) << share;
@@ -68,7 +80,8 @@ TEST(SizeFor, IsTheSmallestOfAll) {
 
 TEST(SizeFor, WhatNoClusterCanEndsAtOnce) {
   const Request r = small_request();
-  const Sized sized = size_for(r, cluster_of, std::int64_t{1} << 60, Seconds(1e-3), {});
+  const Sized sized = size_for(EngineSearcher(r, {}), setting_of(r), cluster_of,
+                               std::int64_t{1} << 60, Seconds(1e-3), {});
   EXPECT_FALSE(sized.met);
   EXPECT_TRUE(sized.tried.empty());
   EXPECT_GT(sized.least, kMostDevices);
@@ -91,13 +104,13 @@ TEST(Sequence, TheLongestFitsAndTheNextDoesNot) {
   r.cluster = small_cluster(4);
   r.workload.global_sequences = 64;
   r.cluster.device.memory = r.cluster.device.reserved + Bytes(6'000'000);
-  const std::vector<SequenceTried> tried = longest_sequence(r);
+  const std::vector<SequenceTried> tried = longest_sequence(EngineSearcher(r, {}), setting_of(r));
   std::int64_t longest = 0, refused = 1 << 30;
   for (const SequenceTried& t : tried) {
-    if (t.plan) {
+    if (t.answer) {
       longest = std::max(longest, t.tokens);
-      EXPECT_LE(t.plan->predicted.peak.value(), 6'000'000);
-      EXPECT_EQ(t.plan->workload.sequence_tokens, t.tokens);
+      EXPECT_LE(t.answer.peak.value(), 6'000'000);
+      EXPECT_EQ(plan_of(t.answer).workload.sequence_tokens, t.tokens);
     } else {
       refused = std::min(refused, t.tokens);
     }
@@ -110,8 +123,8 @@ TEST(Sequence, TheLongestFitsAndTheNextDoesNot) {
   Request twice = r;
   twice.workload = with_sequence(r.workload, 2048);
   std::int64_t again = 0;
-  for (const SequenceTried& t : longest_sequence(twice)) {
-    if (t.plan) again = std::max(again, t.tokens);
+  for (const SequenceTried& t : longest_sequence(EngineSearcher(twice, {}), setting_of(twice))) {
+    if (t.answer) again = std::max(again, t.tokens);
   }
   EXPECT_EQ(again, longest);
 }

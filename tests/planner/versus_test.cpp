@@ -1,5 +1,5 @@
 // Terms that sum to the step, and a layout of the user's own beside the best.
-#include "planner/versus.h"
+#include "planner/questions/versus.h"
 
 #include <gtest/gtest.h>
 
@@ -8,6 +8,7 @@
 #include "core/program/lower.h"
 #include "planner/explain.h"
 #include "planner/footprint.h"
+#include "planner/questions/engine_searcher.h"
 #include "simulator/simulator.h"
 #include "tests/planner/requests.h"
 
@@ -54,12 +55,17 @@ TEST(Terms, SumToTheStepOfRandomPlans) {
   }
 }
 
+Result<Comparison> versus(const Request& r, const Plan& best, const PinList& pins) {
+  const Setting setting{r.model, r.cluster, r.workload, {}, r.pins};
+  return versus(EngineSearcher(r, {}), setting, answer_of(best, true), {pins, std::nullopt});
+}
+
 TEST(Versus, TheBestAgainstItselfIsTheSame) {
   const Request r = tight_request(0);
   const Plan best = *plan(r).value().best;
   const Comparison c = versus(r, best, pins_of(best)).value();
   ASSERT_TRUE(c.own && c.fits);
-  EXPECT_EQ(c.own->plan.sha256, best.sha256);
+  EXPECT_EQ(plan_of(c.own->answer).sha256, best.sha256);
   EXPECT_EQ(c.reason, "the same time");
 }
 
@@ -69,16 +75,16 @@ TEST(Versus, WhatIsPinnedHoldsAndTheRestIsSearched) {
   const std::string other = best.layout.micro_batch == 1 ? "2" : "1";
   const Comparison c = versus(r, best, {{"micro_batch", other}}).value();
   ASSERT_TRUE(c.own);
-  EXPECT_EQ(std::to_string(c.own->plan.layout.micro_batch), other);
-  EXPECT_GE(c.own->terms.step, c.best.terms.step);
+  EXPECT_EQ(std::to_string(plan_of(c.own->answer).layout.micro_batch), other);
+  EXPECT_GE(c.own->answer.step, c.best.answer.step);
   EXPECT_NE(c.reason.find("micro-batch " + other + " against"), std::string::npos) << c.reason;
   // The pins of the request hold too, where the user's own do not speak of them.
   Request pinned = r;
   pinned.pins = {{"prefetch_depth", "0"}, {"micro_batch", "1"}};
   const Comparison both = versus(pinned, best, {{"micro_batch", other}}).value();
   ASSERT_TRUE(both.own);
-  EXPECT_EQ(both.own->plan.chunks.prefetch_depth, 0);
-  EXPECT_EQ(std::to_string(both.own->plan.layout.micro_batch), other);
+  EXPECT_EQ(plan_of(both.own->answer).chunks.prefetch_depth, 0);
+  EXPECT_EQ(std::to_string(plan_of(both.own->answer).layout.micro_batch), other);
 }
 
 TEST(Versus, ABrokenRuleIsNamedWithTheNearestThatFits) {
@@ -102,7 +108,7 @@ TEST(Versus, AShortageNamesTheBytesAndTheNearestThatFits) {
   ASSERT_FALSE(c.fits);
   EXPECT_NE(c.reason.find("does not fit: needs"), std::string::npos) << c.reason;
   ASSERT_TRUE(c.nearest);
-  EXPECT_LE(c.nearest->plan.predicted.peak.value(), 45'000'000);
+  EXPECT_LE(c.nearest->answer.peak.value(), 45'000'000);
   EXPECT_NE(c.nearest->change.find("instead of"), std::string::npos) << c.nearest->change;
 }
 

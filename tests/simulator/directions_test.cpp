@@ -159,6 +159,13 @@ TEST(Directions, TheDispatcherMovesWhatItSends) {
   const double pair = with(Dispatcher::kAllToAll);
   EXPECT_EQ(with(Dispatcher::kDeduplicated), pair) << "on one node";
   EXPECT_LT(with(Dispatcher::kAllGather), pair);
+  // How rows reach experts says nothing of heads that are exchanged over nodes.
+  job.layout.ep = 1;
+  job.layout.cp = 16;
+  job.layout.dp = 4;
+  job.context = ContextExchange::kAllToAll;
+  const double heads = with(Dispatcher::kAllToAll);
+  EXPECT_EQ(with(Dispatcher::kDeduplicated), heads);
 }
 
 TEST(Directions, GraphsTakeTheHostAway) {

@@ -53,6 +53,39 @@ TEST(Pipelines, InterleavingDividesTheBubble) {
   }
 }
 
+// Of every rank: each cell once, no two at a time but those that run beside each other, together as
+// long as it is busy.
+TEST(Pipelines, SpansAreTheReplay) {
+  for (const PipelineSchedule schedule :
+       {kGpipe, kOneF, kInterleaved, PipelineSchedule::kZeroBubble,
+        PipelineSchedule::kOverlapped}) {
+    const bool chunked = schedule == kInterleaved || schedule == PipelineSchedule::kOverlapped;
+    const std::int32_t p = 4, v = chunked ? 2 : 1, m = 8;
+    CellTimes times = equal(p * v, 1, 2);
+    times.weight.assign(static_cast<std::size_t>(p * v), 0.75);
+    times.send = 0.125;
+    std::vector<CellSpan> spans;
+    const PipelineReplay replay = Pipeline(schedule, p, v, m).replay(times, &spans);
+    for (std::int32_t rank = 0; rank < p; ++rank) {
+      double now = 0, busy = 0, begin = -1;
+      std::set<std::tuple<std::int32_t, std::int32_t, CellKind>> seen;
+      for (const CellSpan& span : spans) {
+        if (span.rank != rank) continue;
+        EXPECT_TRUE(seen.insert({span.cell.chunk, span.cell.micro_batch, span.cell.kind}).second);
+        if (span.begin == begin) continue;
+        EXPECT_GE(span.begin, now - 1e-12) << name_of(schedule);
+        begin = span.begin;
+        now = span.end;
+        busy += span.end - span.begin;
+      }
+      const auto r = static_cast<std::size_t>(rank);
+      EXPECT_EQ(seen.size(), cells_of(schedule, rank, p, v, m).size()) << name_of(schedule);
+      EXPECT_DOUBLE_EQ(busy, replay.busy[r]) << name_of(schedule);
+      EXPECT_NEAR(now, replay.end[r], 1e-12) << name_of(schedule);
+    }
+  }
+}
+
 TEST(Pipelines, HoldsAsManyMicroBatchesAsTheScheduleSays) {
   for (std::int32_t s = 0; s < 4; ++s) {
     EXPECT_EQ(in_flight(kGpipe, s, 4, 1, 12), 12);

@@ -59,6 +59,29 @@ TEST(Price, KernelsOfHopperAreFasterThereAlone) {
             attention_seconds("A100-80GB", AttentionKernel::kFlashAsync));
 }
 
+// Rows of one context rank: in a ring each kernel has the keys of one rank alone; exchanged for
+// heads they see all of them; and 4 heads of 32 blocks of queries do not fill 132 processors.
+TEST(Price, SmallContextShardsAttendSlowly) {
+  Job job = on("H100-80GB");
+  job.sequence_tokens = 4096;
+  const auto speed = [&](std::int64_t cp, ContextExchange exchange) {
+    job.layout.cp = cp;
+    job.context = exchange;
+    const auto tasks = outline::layer(job, 0, false).outline.forward;
+    double flops = 0;
+    for (const outline::Task& t : tasks) flops += t.kind == TaskKind::kAttention ? t.flops : 0;
+    return flops / seconds_of(job, tasks, TaskKind::kAttention);
+  };
+  job.model.heads = job.model.kv_heads = 64;
+  const double whole = speed(1, ContextExchange::kRing);
+  EXPECT_GT(speed(2, ContextExchange::kRing), 0.9 * whole);
+  EXPECT_LT(speed(16, ContextExchange::kRing), 0.6 * whole);
+  EXPECT_EQ(speed(2, ContextExchange::kAllToAll), whole);
+  const double few = speed(16, ContextExchange::kAllToAll);
+  // One block a processor: all wait for the one that sees all keys, twice the mean.
+  EXPECT_NEAR(few / whole, 0.5, 0.02);
+}
+
 // nccl-tests' all_reduce_perf on eight devices, out of place (github.com/kvcache-ai/Mooncake, pull
 // request 3484; not named, by their bandwidth of NVLink 4): within a half at every size, with the
 // link's prior. The constants were taken from the same table.

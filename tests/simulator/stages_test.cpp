@@ -1,11 +1,14 @@
 // Predictions of jobs of several stages: what goes in moves what comes out, the right way.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
+#include "simulator/stages/memory.h"
 #include "simulator/stages/step.h"
 #include "tests/outline/jobs.h"
+#include "tests/support/random_jobs.h"
 
 namespace orrery::simulator {
 namespace {
@@ -258,6 +261,68 @@ TEST(Stages, PartsAddUp) {
                        s.optimizer + s.fixed + s.straggle;
     EXPECT_NEAR(sum, p.step.value(), 1e-9 * p.step.value());
   }
+}
+
+TEST(Stages, MemoryByClassAddsUp) {
+  const std::vector<Model> models = published_models();
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+    const Job job = random_job(models, seed);
+    const JobPrediction p = predict(job);
+    const MemoryParts parts = memory_parts(job);
+    const double needed = p.allocated_bytes + job.stack.reserve_bytes;
+    EXPECT_NEAR(parts.total(), needed, 1e-9 * needed) << describe(job);
+    ASSERT_EQ(parts.stage_bytes.size(), static_cast<std::size_t>(job.layout.pp));
+    for (const double bytes : parts.stage_bytes) EXPECT_LE(bytes, parts.total());
+    for (const double bytes : parts.bytes) EXPECT_GE(bytes, 0) << describe(job);
+  }
+}
+
+TEST(Stages, MemoryGoesToItsClass) {
+  Job job = wide(true);
+  job.sharding = Sharding::kNone;
+  const MemoryParts plain = memory_parts(job);
+  const auto parameters = plain.bytes[kWeights] / 2;
+  EXPECT_NEAR(plain.bytes[kOptimizerStates], 12 * parameters, 1);
+  EXPECT_NEAR(plain.bytes[kGradients], 4 * parameters, 1);
+  EXPECT_GT(plain.bytes[kMoeLayers], 0);
+  job.sharding = Sharding::kOptimizer;
+  EXPECT_LT(memory_parts(job).bytes[kOptimizerStates], plain.bytes[kOptimizerStates] / 2);
+  EXPECT_EQ(memory_parts(job).bytes[kWeights], plain.bytes[kWeights]);
+  job.sharding = Sharding::kParameters;
+  EXPECT_LT(memory_parts(job).bytes[kWeights], plain.bytes[kWeights]);
+  EXPECT_GT(memory_parts(job).bytes[kGathered], 0);
+  job.sharding = Sharding::kNone;
+  job.recompute.full = true;
+  EXPECT_LT(memory_parts(job).bytes[kMoeLayers], plain.bytes[kMoeLayers] / 2);
+  EXPECT_GT(memory_parts(job).bytes[kRunning] + memory_parts(job).bytes[kLogits], 0);
+}
+
+TEST(Stages, TheUpdateMayBeTheFullestMoment) {
+  Job job = wide(false);
+  job.sharding = Sharding::kNone;
+  job.recompute.full = true;
+  job.sequence_tokens = 64;
+  job.stack.fused_optimizer = false;
+  const MemoryParts parts = memory_parts(job);
+  EXPECT_TRUE(parts.in_update);
+  EXPECT_GT(parts.bytes[kUpdateTemporaries], 0);
+  EXPECT_EQ(parts.bytes[kDenseLayers], 0);
+  job.sequence_tokens = 65536;
+  EXPECT_FALSE(memory_parts(job).in_update);
+}
+
+// The cells of a job's pipeline, replayed, take what the step says but for what is done once.
+TEST(Stages, CellsReplayToTheStep) {
+  Job job = wide(true);
+  const CellTimes times = cell_times(job);
+  const JobPrediction p = predict(job);
+  const auto stages = static_cast<std::int32_t>(job.layout.pp);
+  const Pipeline pipeline(job.schedule, stages, 1, static_cast<std::int32_t>(job.micro_batches()));
+  const PipelineReplay replay = pipeline.replay(times);
+  const double end = *std::max_element(replay.end.begin(), replay.end.end());
+  const double once = p.parts.fixed + p.parts.straggle + p.parts.optimizer + p.parts.data;
+  EXPECT_LE(end, p.step.value() - p.parts.fixed - p.parts.straggle);
+  EXPECT_GE(end, p.step.value() - once - 1e-9);
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 
 #include "tests/tracer/trace_fixture.h"
 #include "tests/ui-export/html_fixture.h"
+#include "tests/ui-export/job_fixture.h"
+#include "ui-export/html/answer.h"
 
 extern char** environ;
 
@@ -160,6 +162,67 @@ TEST_F(HtmlBrowser, APlanSimulated) {
   }
   EXPECT_EQ(body.find("id=\"steps\""), std::string::npos);
   EXPECT_EQ(body.find("scatter-canvas"), std::string::npos);
+}
+
+TEST_F(HtmlBrowser, AJobOverAllAxes) {
+  const TempDir dir;
+  JobPageInput input;
+  input.answer = html::answer_of_job(testing::job_plan_text(), "plan.json").value();
+  input.schedule = testing::pipeline_picture(2, 64);
+  const std::string page = job_page(input);
+  EXPECT_EQ(page, job_page(input));
+  EXPECT_LT(page.size(), 300'000U);
+  const std::string body = body_of(check_page(dir, page, 14));
+  for (const char* text : {"2.00&nbsp;s a step",
+                           "1.50&nbsp;s to 2.50&nbsp;s",
+                           "the fastest of 1.23&nbsp;M legal jobs",
+                           "proved",
+                           "Next best: no pipeline, +50.0&nbsp;% (compute +0.75 s)",
+                           "Closed.",
+                           "1,234,567",
+                           "the best that was found of it",
+                           "id=\"frontier-canvas\"",
+                           "+75.0&nbsp;%",
+                           "2.79&nbsp;GiB",
+                           "no &lt;b&gt;recompute&lt;/b&gt;",
+                           "the axes do not multiply",
+                           "How it drains",
+                           "2 stages",
+                           "each product is cut over 2 neighbouring devices",
+                           "rank 0",
+                           "weights",
+                           "2.33&nbsp;GiB",
+                           "(fits to 99.5&nbsp;%)"}) {
+    EXPECT_NE(body.find(text), std::string::npos) << text;
+  }
+  EXPECT_EQ(body.find("<b>recompute"), std::string::npos);
+}
+
+// A plan of the engine is its trace and what its planner answered.
+TEST_F(HtmlBrowser, AnAnsweredPlan) {
+  const TempDir dir;
+  testing::Pair pair = testing::simulated_pair();
+  RunnerUp runner{pair.plan.layout,
+                  pair.plan.chunks,
+                  pair.plan.policy,
+                  pair.plan.predicted,
+                  "no swap: +10.00 %: all of it",
+                  false};
+  runner.predicted.step = Seconds(1.1 * runner.predicted.step.value());
+  pair.plan.runners_up = {runner};
+  pair.plan.rejected = {{"heads_divide", 12}};
+  pair.plan.proof = {1000, 400, 5, 0, 2.0, 1.5, 0.1};
+  TraceReader sim = testing::write_trace(dir.file("sim.db"), testing::info_of(pair, RunKind::kSim),
+                                         pair.program, pair.predicted);
+  HtmlInput input;
+  input.predicted = &sim;
+  input.answer = html::answer_json(pair.plan, {});
+  const std::string body = body_of(check_page(dir, html_report(input).value(), 14));
+  for (const char* text : {"trains fastest on", "id=\"families\"", "id=\"timeline\"", "no swap",
+                           "+10.0&nbsp;%", "at most 25.0&nbsp;% better exists", "Open.",
+                           "the attention heads do not divide", "orrery plan --frontier"}) {
+    EXPECT_NE(body.find(text), std::string::npos) << text;
+  }
 }
 
 TEST_F(HtmlBrowser, ATraceOfNothingAndAHostileOne) {

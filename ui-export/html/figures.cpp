@@ -24,16 +24,6 @@ double median_of(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-// Where the model has no experts, their sharding says nothing.
-std::string layout_of(const Plan& plan, Layout layout, const Chunks& chunks,
-                      const MemoryPolicy& policy) {
-  if (!plan.model.is_moe()) {
-    layout.fsdp_e = layout.fsdp_d;
-    layout.replicate_e = layout.replicate_d;
-  }
-  return clean_text(describe(layout, chunks, policy));
-}
-
 Json memory_rows(const std::vector<MemoryRow>& rows) {
   Json json = Json::array();
   for (const MemoryRow& row : rows) {
@@ -46,7 +36,7 @@ Json runners_json(const Plan& plan) {
   Json rows = Json::array();
   for (const RunnerUp& runner : plan.runners_up) {
     rows.push(Json::object()
-                  .set("layout", layout_of(plan, runner.layout, runner.chunks, runner.policy))
+                  .set("layout", plan_words(plan, runner.layout, runner.chunks, runner.policy))
                   .set("step_s", runner.predicted.step.value())
                   .set("peak_bytes", runner.predicted.peak.value())
                   .set("lost_by", clean_text(runner.lost_by)));
@@ -127,6 +117,15 @@ Json layers_json(const std::vector<CompareReport::OpRow>& rows, bool predicted, 
 }
 
 }  // namespace
+
+std::string plan_words(const Plan& plan, Layout layout, const Chunks& chunks,
+                       const MemoryPolicy& policy) {
+  if (!plan.model.is_moe()) {
+    layout.fsdp_e = layout.fsdp_d;
+    layout.replicate_e = layout.replicate_d;
+  }
+  return clean_text(describe(layout, chunks, policy));
+}
 
 std::optional<Plan> plan_of(const RunInfo& run) {
   if (run.plan_json.empty()) return std::nullopt;
@@ -261,7 +260,7 @@ Json plan_json(const std::optional<Plan>& plan) {
                   .set("tokens", plan->workload.global_tokens())
                   .set("parameters", parameter_count(plan->model))
                   .set("active_parameters", active_parameter_count(plan->model))
-                  .set("layout", layout_of(*plan, plan->layout, plan->chunks, plan->policy))
+                  .set("layout", plan_words(*plan, plan->layout, plan->chunks, plan->policy))
                   .set("usable_bytes", usable.value())
                   .set("sha256", clean_text(plan->sha256));
   if (predicted.step.value() > 0) {

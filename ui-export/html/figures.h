@@ -16,6 +16,10 @@ namespace orrery::html {
 // The plan that a run was of; nothing where it holds none that can be read.
 std::optional<Plan> plan_of(const RunInfo& run);
 
+// A layout of the plan in one line; of a model without experts, not their sharding.
+std::string plan_words(const Plan& plan, Layout layout, const Chunks& chunks,
+                       const MemoryPolicy& policy);
+
 // Step time, tokens/s, model FLOP utilisation and peak memory of one side; null where not known.
 //   {"step_s", "tokens_per_s", "mfu", "peak_bytes"}
 Json headline_json(const Side& side, const std::optional<Plan>& plan);

@@ -2,6 +2,8 @@
 // document in a script element of a type that no browser runs.
 #include "ui-export/html/report.h"
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -154,6 +156,8 @@ Result<Json> data_within(const HtmlInput& input, const Sides& sides, const Limit
       .set("predicted", std::move(predicted))
       .set("measured", std::move(measured))
       .set("compare", std::move(compared))
+      .set("answer", input.answer)
+      .set("schedule", Json())
       .set("ops", ops.json())
       .set("remarks", texts(input.remarks))
       .set("omitted", texts(omitted));
@@ -179,14 +183,41 @@ void fill_hole(std::string& page, const std::string& hole, const std::string& te
   page.replace(at, hole.size(), text);
 }
 
-std::string page_of(const std::string& data) {
+// Scripts of one kind of page; all others are of both.
+constexpr std::string_view kOfTraces[] = {"data",
+                                          "headline",
+                                          "timeline_scene",
+                                          "timeline_draw",
+                                          "timeline_details",
+                                          "timeline",
+                                          "breakdown",
+                                          "ops",
+                                          "scatter",
+                                          "memory",
+                                          "experts",
+                                          "steps",
+                                          "plan",
+                                          "selftest",
+                                          "main"};
+constexpr std::string_view kOfJobs[] = {"job_data", "job_main"};
+
+enum class PageKind { kTraces, kJob };
+
+bool is_left_out(std::string_view name, PageKind kind) {
+  const auto among = [&](const auto& names) {
+    return std::find(std::begin(names), std::end(names), name) != std::end(names);
+  };
+  return kind == PageKind::kTraces ? among(kOfJobs) : among(kOfTraces);
+}
+
+std::string page_of(const std::string& data, PageKind kind) {
   std::string page, style, scripts;
   for (const html::Asset& asset : html::assets()) {
     if (asset.name == "page") {
       page = asset.text;
     } else if (asset.name == "style") {
       style = asset.text;
-    } else {
+    } else if (!is_left_out(asset.name, kind)) {
       scripts += asset.text;
     }
   }
@@ -198,6 +229,22 @@ std::string page_of(const std::string& data) {
 }
 
 }  // namespace
+
+Json job_page_data(const JobPageInput& input) {
+  std::vector<std::string> omitted;
+  Json schedule;
+  if (input.schedule) schedule = html::schedule_json(*input.schedule, omitted);
+  return Json::object()
+      .set("schema_version", 1)
+      .set("answer", input.answer)
+      .set("schedule", std::move(schedule))
+      .set("remarks", texts(input.remarks))
+      .set("omitted", texts(omitted));
+}
+
+std::string job_page(const JobPageInput& input) {
+  return page_of(job_page_data(input).dump(-1), PageKind::kJob);
+}
 
 Result<std::int32_t> report_step(TraceReader& trace) {
   return html::median_step(trace);
@@ -213,7 +260,7 @@ Result<std::string> html_report(const HtmlInput& input) {
   Limits limits;
   for (;;) {
     TRY(const Json data, data_within(input, sides, limits));
-    std::string page = page_of(data.dump(-1));
+    std::string page = page_of(data.dump(-1), PageKind::kTraces);
     // Below a hundred spans nothing is left to thin out.
     if (page.size() <= kMaxReportBytes || limits.spans < 100) return page;
     limits = limits.half();

@@ -14,7 +14,7 @@ $ orrery train plan.json --data text --stall-limit soon -o no.db 2>&1 | grep '^e
 ? 2
 
 # A rank that hangs: the message is the ranks' own.
-$ ORRERY_INJECT=hang:rank=1,step=1 orrery train plan.json --data text --steps 3 --stall-limit "3 s" -o hung.db > /dev/null 2> words.txt; echo $?; grep -c 'rank 1 did not come to op data/count' words.txt | sed 's/[1-9]/named/'; orrery check hung.db | tr -d '\n' | grep -o 'rank 1 did not come *to *op' | tr -s ' '
+$ ORRERY_INJECT=hang:rank=1,step=1 orrery train plan.json --data text --steps 3 --stall-limit "10 s" -o hung.db > /dev/null 2> words.txt; echo $?; grep -c 'rank 1 did not come to op data/count' words.txt | sed 's/[1-9]/named/'; orrery check hung.db | tr -d '\n' | grep -o 'rank 1 did not come *to *op' | tr -s ' '
 > 6
 > named
 > rank 1 did not come to op

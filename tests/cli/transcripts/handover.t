@@ -33,8 +33,10 @@ $ sed -n '/^LAYOUT/,/^)/p' run.sh; grep '^# not said: gather' run.sh; sh -n run.
 
 # The layout comes back; what the file does not say is searched.
 $ orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --import run.sh -o back.json >/dev/null
-! from run.sh (megatron): recompute_layers=2 host_optimizer=false dp=4 tp=1 pp=1 cp=1 sp=1 replicate_d=1 fsdp_d=4 ep=2 etp=1 replicate_e=1 fsdp_e=2 expert_inner=ep dispatcher=all_to_all micro_batch=1 accumulation=2
-! not used: ...--ckpt-format...: none of the layout's
+! from run.sh (megatron): host_optimizer=false recompute_layers=2 dp=4 tp=1 pp=1 cp=1 sp=1
+!   replicate_d=1 fsdp_d=4 ep=2 etp=1 replicate_e=1 fsdp_e=2 expert_inner=ep dispatcher=all_to_all
+!   micro_batch=1 accumulation=2
+! not used: ...--ckpt-format...
 ! ...
 ! wrote back.json
 ! next: ...
@@ -85,19 +87,21 @@ $ ls *.py ds.json 2>/dev/null
 ? 2
 
 # Files as others write them.
-$ echo '{"train_micro_batch_size_per_gpu": 2, "train_batch_size": "auto", "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}, "fp16": {"enabled": false}}' > ds.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --import ds.json --pin ep=1 -o ds-plan.json >/dev/null
-! from ds.json (deepspeed): host_optimizer=true dp=4 tp=1 pp=1 cp=1 sp=1 ep=1 etp=1 micro_batch=2 accumulation=1
+$ echo '{"train_micro_batch_size_per_gpu": 2, "train_batch_size": "auto", "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}, "fp16": {"enabled": false}, "wall_clock_breakdown": true}' > ds.json; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --import ds.json --pin ep=1 -o ds-plan.json >/dev/null
+! from ds.json (deepspeed): host_optimizer=true dp=4 tp=1 pp=1 cp=1 sp=1 ep=1 etp=1 micro_batch=2
+!   accumulation=1
 ! not used: /train_batch_size (ds.json:/train_batch_size): 'auto': the launching program decides
-! not used: /zero_optimization/stage (ds.json:/zero_optimization/stage): a plan shards parameters too, or nothing: left to the search
-! not used: /fp16/enabled: none of the layout's
+! not used: /zero_optimization/stage (ds.json:/zero_optimization/stage): a plan shards parameters
+!   too, or nothing: left to the search
+! not used: /wall_clock_breakdown: none of the layout's
 ! ...
 ! wrote ds-plan.json
 ! ...
 
-# Axes that no plan has yet, values that cannot be, pins that say otherwise: all with their places.
+# Axes that no plan of the engine has, values that cannot be, pins that say otherwise: all with their places.
 $ printf 'TP=2\ntorchrun --nproc_per_node 4 pretrain_gpt.py \\\n  --tensor-model-parallel-size $TP --micro-batch-size 1\n' > tp.sh; orrery plan --model qwen3-moe-10m --cluster local-cpu --workload demo-local --import tp.sh
-! error: tp.sh:3: tp = 2: a plan cannot have this axis yet, only 1
-!   hint: set it to 1 in a copy of the file, and let the search find the rest
+! error: tp.sh:3: tp = 2: a plan of the engine has no such axis
+!   hint: plan with --for simulate, or set it to 1 in a copy of the file
 ! error: tp.sh:3: etp = 2: ...
 !   hint: ...
 ? 4

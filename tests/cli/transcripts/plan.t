@@ -104,10 +104,10 @@ $ sed 's/"global_sequences": 8/"global_sequences": 6/' "$(dirname "$(command -v 
 ! ...
 ? 4
 
-# Two GPUs are too few for 32 billion parameters.
-$ orrery plan --model qwen3-32b --cluster h800x2
+# Two GPUs are too few for 32 billion parameters, whatever the batch: a small one is searched faster.
+$ sed 's/"global_sequences": 1024/"global_sequences": 64/; s/pretrain-4k/rows-64/' "$(dirname "$(command -v orrery)")/../../configs/workloads/pretrain-4k.json" > rows-64.json; orrery plan --model qwen3-32b --cluster h800x2 --workload rows-64.json
 >
-> does not fit: qwen3-32b on h800x2, pretrain-4k (4.19 M tokens a step)
+> does not fit: qwen3-32b on h800x2, rows-64 (262k tokens a step)
 >   needed     ... GiB a device, by the plan that needs least
 >   usable     75.6 GiB
 >   short of   ... GiB
@@ -122,7 +122,7 @@ $ orrery plan --model qwen3-32b --cluster h800x2
 >   ... legal plans, ... bounded, ... replayed, in ...
 >   all ... do not fit in memory
 ! ...
-! error: orrery plan: no plan of qwen3-32b on h800x2 with pretrain-4k fits
+! error: orrery plan: no plan of qwen3-32b on h800x2 with rows-64 fits
 ? 4
 
 # Where a pin is in the way, it is named first.
@@ -137,7 +137,7 @@ $ orrery plan --model qwen3-8b --cluster h800x8 --pin recompute_layers=0 --pin s
 ! error: orrery plan: no plan of qwen3-8b on h800x8 with pretrain-4k fits
 ? 4
 
-$ orrery plan --model qwen3-32b --cluster h800x2 --json -o never.json
+$ orrery plan --model qwen3-32b --cluster h800x2 --workload rows-64.json --json -o never.json
 > {
 >   "schema_version": 1,
 >   "feasible": false,
@@ -152,7 +152,7 @@ $ orrery plan --model qwen3-32b --cluster h800x2 --json -o never.json
 >   }
 > }
 ! ...
-! error: orrery plan: no plan of qwen3-32b on h800x2 with pretrain-4k fits
+! error: orrery plan: no plan of qwen3-32b on h800x2 with rows-64 fits
 !   hint: ...
 ? 4
 
@@ -171,4 +171,5 @@ $ echo old > plan.json; sh -c 'ulimit -f 1; exec orrery plan --model qwen3-dense
 $ cat plan.json; ls -A
 > old
 > plan.json
+> rows-64.json
 > six.json

@@ -18,9 +18,9 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x16
 > ...
 > search
 >   ... legal jobs of ... layouts, ... bounded, ... predicted, in ...
->   closed: no other job takes less than ...; the best takes ...
+>   closed: no other job takes less than ...; the fastest takes ...
 ! wrote plan.json
-! next: orrery simulate plan.json  # the same job again
+! next: orrery explain plan.json  # what binds it, and what would change the answer
 
 # The file is a job, which check and simulate read; others say so.
 $ orrery check plan.json
@@ -48,7 +48,7 @@ $ orrery simulate plan.json -o sim.db
 ! error: --out: is for plans of the engine; plan.json is a job over all axes
 ? 2
 
-$ orrery explain plan.json
+$ orrery train plan.json --data .
 ! error: plan.json: is a job over all axes, and this command wants a plan of the engine
 !   hint: `orrery simulate plan.json` reads it
 ? 3
@@ -60,6 +60,39 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tp=4 --p
 
 # Two threads or one: the same.
 $ for t in 1 2; do orrery plan --for simulate --model llama-3-8b --cluster h100x16 --threads $t --json | grep -v '"seconds"' > $t.json; done; cmp 1.json 2.json
+
+# Of jobs that cannot be told apart the simplest is taken; proof.best_s is that of the fastest.
+$ for t in simplest fastest; do orrery plan --for simulate --model llama-3-8b --cluster h100x16 --ties $t --json > $t.json; grep -m 1 '"best_s"' $t.json > $t; done; cmp simplest fastest; rm simplest fastest; grep -c '"asked_fit"' simplest.json
+> 1
+
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --risk p90 --json | grep -m 1 '"risk"'
+>     "risk": "p90",
+
+# The best that can be found in a time.
+$ orrery plan --for simulate --model deepseek-v3 --cluster h800x2048 --budget 1ms | sed -n '/^search/,$p'
+> search
+>   ... legal jobs of ... layouts, ... bounded, ... predicted, in ...
+>   not proved: ... is the best so far
+>   the search was ended by --budget
+! wrote plan.json
+! next: orrery explain plan.json  # what binds it, and what would change the answer
+
+# Several precisions are searched; heads may be exchanged.
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin precision=bf16,fp8 --ties fastest --json | grep -m 1 '"precision"'
+>     "precision": "fp8",
+
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin sp=4 --json | grep -m 1 '"sp"'
+>       "sp": 4,
+
+$ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin precision=bf16,bf16
+! error: --pin precision: 'bf16,bf16' is not a list of its values
+!   hint: each once, of fp32, bf16, fp8: bf16,fp8
+? 2
+
+$ orrery plan --for simulate --model llama-3-8b --cluster a100x16 --pin precision=fp8
+! error: --pin precision: a100-sxm-80 has no 8 bit products
+!   hint: leave the pin out
+? 4
 
 # What cannot be.
 $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tpp=4 --pin tp=x --pin sharding=zero3 --pin ep
@@ -76,11 +109,15 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tpp=4 --
 $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tp=3 --stack megatron-core-2025
 ! error: --pin: no job is legal; layouts that each rule removed: world ...
 !   hint: leave a pin out
+! error: the nearest that fits: without --pin tp=3 (... a step)
+!   hint: ...
 ? 4
 
 $ orrery plan --for simulate --model llama-3-8b --cluster h100x8008
 ! error: orrery plan: no job is legal; layouts that each rule removed: batch ...
 !   hint: for example 4096 devices
+! error: the nearest that fits: a batch of 8008 sequences (... a step)
+!   hint: ...
 ? 4
 
 $ orrery plan --for simulate --model llama-3-8c --cluster h100x16 --stack megatron --fit-probability 2
@@ -98,8 +135,8 @@ $ orrery plan --model qwen3-8b --cluster h100x8 --stack fsdp1
 !   hint: add --for simulate
 ? 2
 
-$ orrery plan --for simulate --model qwen3-8b --cluster h100x8 --max-seq
-! error: --max-seq: is for plans of the engine
+$ orrery plan --for simulate --model qwen3-8b --cluster h100x8 --runners-up 3
+! error: --runners-up: is for plans of the engine
 !   hint: leave it out, or --for simulate
 ? 2
 

@@ -16,7 +16,7 @@ $ printf '#!/bin/sh\nexit 0\n' > bin/engine; chmod +x bin/engine; ORRERY_ENGINE=
 > OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 ...mpirun --allow-run-as-root --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 -np 4 HERE/bin/engine run plan.json --data data --out run.db --steps 3 --seed 9 --predicted-ns ...
 
 # A plan for another cluster, missing data, too few steps.
-$ orrery plan --model qwen3-0.6b --cluster h800x8 -o gpu.json > /dev/null 2>&1; orrery train gpu.json --data data
+$ sed 's/"global_sequences": 1024/"global_sequences": 64/' "$(dirname "$(command -v orrery)")/../../configs/workloads/pretrain-4k.json" > rows-64.json; orrery plan --model qwen3-0.6b --cluster h800x8 --workload rows-64.json -o gpu.json > /dev/null 2>&1; rm rows-64.json; orrery train gpu.json --data data
 ! error: gpu.json:/cluster: the plan is for h800x8 (8 x h800-sxm), but the engine has this machine's cores
 !   hint: plan for this machine: `orrery doctor --probe -o local.json`, ...
 ? 3

@@ -51,6 +51,7 @@ const text = {
     }
     return digits(value);
   },
+  whole(value) { return Math.round(value).toLocaleString('en'); },
   percent(share) {
     return share === null || !Number.isFinite(share) ? '–' : (100 * share).toFixed(1) + NBSP + '%';
   },
@@ -148,6 +149,19 @@ function section(id, title, lead) {
   document.getElementById('main').append(element);
   document.getElementById('nav').append(h('a', {href: '#' + id}, title));
   return element;
+}
+
+// A name and its value in a list of facts; nothing where there is no value.
+function fact(name, value) {
+  return value === null || value === undefined || value === '' ? null :
+    [h('dt', {}, name), h('dd', {}, value)];
+}
+
+// Classes of memory have the colours of their order of appearance, everywhere.
+const classShades = new Map();
+function classColour(name) {
+  if (!classShades.has(name)) classShades.set(name, 'm' + classShades.size % 9);
+  return classShades.get(name);
 }
 
 function legend(pairs) {

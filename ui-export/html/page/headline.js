@@ -89,6 +89,7 @@ function verdict() {
 }
 
 function soloVerdict() {
+  if (answer) return answerSentence();
   const figures = main.headline, words = [];
   if (figures.step_s !== null) {
     words.push(measured ? 'Measured ' : 'Predicted ', h('b', {}, text.seconds(figures.step_s)),
@@ -192,12 +193,13 @@ function stepBars() {
 
 function showHeadline() {
   const root = document.getElementById('main');
-  document.title = jobText() + ' – Orrery report';
+  document.title = answer ? answerTitle() + ' – Orrery plan' : jobText() + ' – Orrery report';
   const boxes = h('div', {class: 'split', id: 'overview'});
   const fill = () => boxes.replaceChildren(...[differenceBars(), stepBars()].filter(Boolean));
   fill();
   onChange((values) => { if ('step' in values) fill(); });
-  root.append(h('div', {class: 'head'}, h('div', {}, h('h1', {}, jobText()),
+  root.append(h('div', {class: 'head'}, h('div', {},
+    h('h1', {}, answer ? answerTitle() : jobText()),
     h('p', {class: 'sub'}, runText(), data.plan ? ' · ' + data.plan.layout : ''))),
   ...notices(), verdict(), figures(), boxes);
   root.append(h('div', {style: 'height:22px'}));

@@ -23,8 +23,8 @@ function showFoot() {
 document.body.append(tip);
 setUpTheme();
 let timeline = null;
-const parts = [showHeadline, () => { timeline = showTimeline(); }, showBreakdown, showOps,
-  showMemory, showExperts, showSteps, showPlan, showFoot];
+const parts = [showHeadline, () => { timeline = showTimeline(); }, showAnswer, showBreakdown,
+  showOps, showMemory, showExperts, showSteps, showPlan, showFoot];
 for (const part of parts) {
   try { part(); } catch (error) { fail(error); throw error; }
 }

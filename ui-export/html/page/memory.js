@@ -1,11 +1,5 @@
 // Memory by class: stacked over the step, predicted beside measured to one scale, and the peaks.
 
-const classShades = new Map();
-function classColour(name) {
-  if (!classShades.has(name)) classShades.set(name, 'm' + classShades.size % 9);
-  return classShades.get(name);
-}
-
 // A rank's levels, summed from differences: [{name, levels}], the host's left out.
 function levelsOf(memory, rank) {
   const row = memory.ranks.find((r) => r.rank === rank) || memory.ranks[0];

@@ -66,6 +66,14 @@ function showPlan() {
   const plan = data.plan;
   if (!plan) return;
   const root = section('plan', 'Plan');
-  root.append(h('div', {class: 'split'}, h('div', {class: 'card pad'}, planFacts(plan)),
-    searchBox(plan) || ''), runnersTable(plan) || '');
+  const fits = fitsList(plan);
+  const beside = answer ? fits && h('div', {class: 'card pad'}, fits) : searchBox(plan);
+  root.append(h('div', {class: beside ? 'split' : ''}, h('div', {class: 'card pad'},
+    planFacts(plan)), beside || ''), runnersTable(plan) || '');
+}
+
+// What the planner answered, on a page about a plan.
+function showAnswer() {
+  if (!answer) return;
+  for (const part of [showFamilies, showFrontier, showCapacity, showLayout, showSearch]) part();
 }

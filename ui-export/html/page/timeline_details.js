@@ -23,11 +23,6 @@ function helpDetails() {
       ' none.')];
 }
 
-function fact(name, value) {
-  return value === null || value === undefined || value === '' ? null :
-    [h('dt', {}, name), h('dd', {}, value)];
-}
-
 function spanOf(side, step, rank, op) {
   const ranks = stepOf(side, step);
   if (!ranks || ranks.length === 0) return null;

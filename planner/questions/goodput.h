@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "core/plan.h"
+#include "core/units.h"
 
 namespace orrery::planner {
 
@@ -29,11 +29,18 @@ inline constexpr double kStoreBytesPerSecondADevice = 2e12 / 16384;
 struct Reliability {
   Seconds device_mtbf{kDeviceMtbfSeconds};
   Seconds restart{kRestartSeconds};
-  Seconds save{0};  // how long training stops for a checkpoint; 0: save_time() of the plan
+  Seconds save{0};  // how long training stops for a checkpoint; 0: save_time() of what is trained
 };
 
-// What a checkpoint holds, over the storage rate: shards in the master dtype and two moments.
-Seconds save_time(const Plan& plan);
+// What a run is made of: its step, and what a checkpoint of it holds.
+struct RunFacts {
+  Seconds step, p10, p90;
+  std::int64_t tokens_a_step = 0, devices = 0;
+  double checkpoint_bytes = 0;
+};
+
+// What a checkpoint holds, over the storage rate of the devices.
+Seconds save_time(const RunFacts& facts);
 
 Seconds young_interval(Seconds save, Seconds mtbf);
 Seconds daly_interval(Seconds save, Seconds mtbf);
@@ -51,7 +58,11 @@ struct LongRun {
   double failures = 0;                 // expected
 };
 
-// A run of `tokens` > 0 by the plan's predicted step, with Daly's interval.
-LongRun run_of(const Plan& plan, std::int64_t tokens, const Reliability& reliability);
+// A run of `tokens` > 0 by the predicted step, with Daly's interval.
+LongRun run_of(const RunFacts& facts, std::int64_t tokens, const Reliability& reliability);
+
+// The longest step with which the run's wall time is at most `limit`; 0 where none is.
+Seconds longest_step(const RunFacts& facts, std::int64_t tokens, const Reliability& reliability,
+                     Seconds limit);
 
 }  // namespace orrery::planner

@@ -1,5 +1,5 @@
 // See goodput.h: the formulas as they stand there.
-#include "planner/goodput.h"
+#include "planner/questions/goodput.h"
 
 #include <cmath>
 #include <limits>
@@ -8,11 +8,9 @@
 
 namespace orrery::planner {
 
-Seconds save_time(const Plan& plan) {
-  constexpr double kCopies = 3;  // the shard and AdamW's two moments
-  const double bytes = static_cast<double>(parameter_count(plan.model)) * kCopies *
-                       static_cast<double>(size_of(plan.workload.master));
-  return Seconds(bytes / (kStoreBytesPerSecondADevice * static_cast<double>(plan.cluster.devices)));
+Seconds save_time(const RunFacts& facts) {
+  return Seconds(facts.checkpoint_bytes /
+                 (kStoreBytesPerSecondADevice * static_cast<double>(facts.devices)));
 }
 
 Seconds young_interval(Seconds save, Seconds mtbf) {
@@ -33,14 +31,13 @@ Seconds wall_time(Seconds solve, Seconds interval, Seconds save, Seconds restart
   return Seconds(std::isfinite(wall) ? wall : std::numeric_limits<double>::infinity());
 }
 
-LongRun run_of(const Plan& plan, std::int64_t tokens, const Reliability& reliability) {
+LongRun run_of(const RunFacts& facts, std::int64_t tokens, const Reliability& reliability) {
   CHECK(tokens > 0, "a run of no tokens");
   LongRun run;
-  const std::int64_t a_step = plan.workload.global_tokens();
   run.tokens = tokens;
-  run.steps = tokens / a_step + (tokens % a_step > 0 ? 1 : 0);
-  run.save = reliability.save.value() > 0 ? reliability.save : save_time(plan);
-  run.mtbf = Seconds(reliability.device_mtbf.value() / static_cast<double>(plan.cluster.devices));
+  run.steps = tokens / facts.tokens_a_step + (tokens % facts.tokens_a_step > 0 ? 1 : 0);
+  run.save = reliability.save.value() > 0 ? reliability.save : save_time(facts);
+  run.mtbf = Seconds(reliability.device_mtbf.value() / static_cast<double>(facts.devices));
   run.interval = daly_interval(run.save, run.mtbf);
   const auto wall = [&](Seconds step) {
     const Seconds solve(step.value() * static_cast<double>(run.steps));
@@ -48,13 +45,30 @@ LongRun run_of(const Plan& plan, std::int64_t tokens, const Reliability& reliabi
     const Seconds interval = std::min(run.interval, solve);
     return wall_time(solve, interval, run.save, reliability.restart, run.mtbf);
   };
-  run.solve = Seconds(plan.predicted.step.value() * static_cast<double>(run.steps));
-  run.wall = wall(plan.predicted.step);
-  run.wall_p10 = wall(plan.predicted.p10);
-  run.wall_p90 = wall(plan.predicted.p90);
+  run.solve = Seconds(facts.step.value() * static_cast<double>(run.steps));
+  run.wall = wall(facts.step);
+  run.wall_p10 = wall(facts.p10);
+  run.wall_p90 = wall(facts.p90);
   run.goodput = run.solve.value() / run.wall.value();
   run.failures = run.wall.value() / run.mtbf.value();
   return run;
+}
+
+Seconds longest_step(const RunFacts& facts, std::int64_t tokens, const Reliability& reliability,
+                     Seconds limit) {
+  RunFacts tried = facts;
+  const auto wall = [&](double step) {
+    tried.step = tried.p10 = tried.p90 = Seconds(step);
+    return run_of(tried, tokens, reliability).wall;
+  };
+  // Without a failure or a save it would be this; the wall time rises with the step.
+  double low = 0, high = limit.value() / static_cast<double>(run_of(facts, tokens, {}).steps);
+  constexpr int kHalvings = 60;
+  for (int i = 0; i < kHalvings; ++i) {
+    const double middle = (low + high) / 2;
+    (wall(middle) <= limit ? low : high) = middle;
+  }
+  return Seconds(low);
 }
 
 }  // namespace orrery::planner

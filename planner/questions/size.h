@@ -1,4 +1,4 @@
-// How many devices, and how long a sequence: questions that ask for many plans.
+// How many devices, and how long a sequence: questions that ask for many answers.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "planner/goodput.h"
-#include "planner/planner.h"
+#include "planner/questions/goodput.h"
+#include "planner/questions/searcher.h"
 
 namespace orrery::planner {
 
@@ -16,8 +16,8 @@ using ClusterOf = std::function<Result<Cluster>(std::int64_t devices)>;
 
 struct SizeTried {
   std::int64_t devices = 0;
-  std::optional<Plan> plan;  // the fastest that fits, if any does; without runners-up
-  LongRun run;                   // where there is a plan
+  Answer answer;  // the fastest that fits; of sizes that are far too slow none may be looked for
+  LongRun run;    // where there is an answer
 };
 
 struct Sized {
@@ -27,25 +27,28 @@ struct Sized {
 };
 
 // At most so many sizes are searched, and none beyond so many devices.
-inline constexpr std::size_t kMostSizes = 24;
+inline constexpr std::size_t kMostSizes = 32;
 inline constexpr std::int64_t kMostDevices = 131'072;
 
-// The smallest cluster that trains `tokens` within `limit` of wall time. Sizes that the batch
-// cannot be divided over are passed over; all others are tried from the least that the peak allows,
-// so that none smaller is missed. The request's cluster counts only by its device.
-Sized size_for(const Request& request, const ClusterOf& cluster_of, std::int64_t tokens,
-               Seconds limit, const Reliability& reliability);
+// The smallest cluster that trains `tokens` within `limit` of wall time. Sizes that do not suit the
+// searcher are passed over; all others are tried from the least that the peak allows, so that none
+// smaller is missed. The setting's cluster counts only by its device.
+Sized size_for(const Searcher& searcher, const Setting& setting, const ClusterOf& cluster_of,
+               std::int64_t tokens, Seconds limit, const Reliability& reliability);
+
+// What a run by an answer of the setting is made of.
+RunFacts facts_of(const Searcher& searcher, const Setting& setting, const Answer& answer);
 
 // The same tokens a step, or nearly, in rows of `tokens`: documents are repeated or cut.
 Workload with_sequence(const Workload& workload, std::int64_t tokens);
 
 struct SequenceTried {
   std::int64_t tokens = 0;
-  std::optional<Plan> plan;  // the fastest that fits
+  Answer answer;  // the fastest that fits
 };
 
 // The longest row that fits: doubled or halved from the workload's, then in eighths between the
 // last that fits and the first that does not. In the order tried; at most 2^26 tokens.
-std::vector<SequenceTried> longest_sequence(const Request& request);
+std::vector<SequenceTried> longest_sequence(const Searcher& searcher, const Setting& setting);
 
 }  // namespace orrery::planner
