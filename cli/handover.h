@@ -5,7 +5,7 @@
 #include "core/json.h"
 #include "core/result.h"
 #include "planner/jobs/request.h"
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 
 namespace orrery::cli {
 

@@ -13,7 +13,7 @@
 #include "core/quantity.h"
 #include "core/stack.h"
 #include "core/workload.h"
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 #include "simulator/stages/parameter_set.h"
 #include "tracer/analysis.h"
 

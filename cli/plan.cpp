@@ -11,9 +11,9 @@
 #include "cli/plan_request.h"
 #include "cli/progress.h"
 #include "core/quantity.h"
-#include "planner/explain.h"
-#include "planner/frontier.h"
-#include "planner/planner.h"
+#include "planner/plans/explain.h"
+#include "planner/plans/frontier.h"
+#include "planner/plans/planner.h"
 
 namespace orrery::cli {
 namespace {

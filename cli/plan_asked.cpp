@@ -7,7 +7,7 @@
 #include "cli/plan_report.h"
 #include "cli/plan_versus.h"
 #include "core/job_json.h"
-#include "planner/decide.h"
+#include "planner/plans/decide.h"
 #include "planner/questions/engine_searcher.h"
 #include "planner/questions/job_searcher.h"
 #include "planner/questions/size.h"

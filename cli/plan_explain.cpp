@@ -9,7 +9,7 @@
 #include "cli/plan_report.h"
 #include "cli/table.h"
 #include "core/quantity.h"
-#include "planner/terms.h"
+#include "planner/plans/terms.h"
 
 namespace orrery::cli {
 namespace {

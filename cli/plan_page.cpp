@@ -6,7 +6,7 @@
 
 #include "cli/files.h"
 #include "core/job_json.h"
-#include "planner/terms.h"
+#include "planner/plans/terms.h"
 #include "simulator/stages/pipeline.h"
 #include "ui-export/html/answer.h"
 

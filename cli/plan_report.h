@@ -6,7 +6,7 @@
 
 #include "cli/output.h"
 #include "core/plan.h"
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 
 namespace orrery::cli {
 

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "cli/command.h"
-#include "planner/decide.h"
-#include "planner/planner.h"
+#include "planner/plans/decide.h"
+#include "planner/plans/planner.h"
 #include "planner/questions/searcher.h"
 
 namespace orrery::cli {

@@ -34,6 +34,18 @@ Bytes bytes_of(const planner::Side& side, const std::string& cls) {
   return Bytes(0);
 }
 
+// Classes of memory of either, each once, those of the first first.
+std::vector<std::string> classes_of(const planner::Side& own, const planner::Side& best) {
+  std::vector<std::string> classes;
+  for (const planner::Side* side : {&own, &best}) {
+    for (const MemoryRow& row : side->memory) {
+      if (std::find(classes.begin(), classes.end(), row.cls) != classes.end()) continue;
+      classes.push_back(row.cls);
+    }
+  }
+  return classes;
+}
+
 void print_terms(const planner::Side& own, const planner::Side& best, Output& out) {
   TextTable table(
       {{"term"}, {"yours", Align::kRight}, {"best", Align::kRight}, {"difference", Align::kRight}});
@@ -44,11 +56,11 @@ void print_terms(const planner::Side& own, const planner::Side& best, Output& ou
     table.row({own.terms[i].name, format_seconds(a), format_seconds(b), signed_seconds(a - b)});
   }
   table.row({"step", format_seconds(step), format_seconds(other), signed_seconds(step - other)});
-  for (const MemoryRow& row : own.memory) {
-    const Bytes its = bytes_of(best, row.cls);
-    if (row.bytes.value() == 0 && its.value() == 0) continue;
-    table.row({"memory: " + row.cls, format_bytes(row.bytes), format_bytes(its),
-               signed_bytes(row.bytes.value() - its.value())});
+  for (const std::string& cls : classes_of(own, best)) {
+    const Bytes mine = bytes_of(own, cls), its = bytes_of(best, cls);
+    if (mine.value() == 0 && its.value() == 0) continue;
+    table.row({"memory: " + cls, format_bytes(mine), format_bytes(its),
+               signed_bytes(mine.value() - its.value())});
   }
   const Bytes mine = own.answer.peak, its = best.answer.peak;
   table.row({"memory at the peak", format_bytes(mine), format_bytes(its),

@@ -76,7 +76,7 @@ struct RunnerUp {
   MemoryPolicy policy;
   Prediction predicted;
   std::string lost_by;
-  bool tie = false;  // not told apart from the fastest (planner/decide.h)
+  bool tie = false;  // not told apart from the fastest (planner/plans/decide.h)
 };
 
 // A plan that fits from `memory` of a device on, and is the fastest found for `searched` of it.
@@ -107,7 +107,7 @@ struct FitReason {
   bool fits_without = false;
 };
 
-// By what the plan was taken of those that the model cannot tell apart (planner/decide.h).
+// By what the plan was taken of those that the model cannot tell apart (planner/plans/decide.h).
 struct Decision {
   std::string risk;  // "expected" or "p90"; empty: nothing was decided, the plan is the fastest
   double asked_fit = 0, fit = 0;  // probability that it fits: asked for, and found

@@ -45,13 +45,11 @@ std::vector<MemoryRow> memory_rows(const Job& job, double peak) {
 }
 
 PlannedJob planned(const Request& request, const Search& search, const Candidate& candidate) {
-  PlannedJob out{search.job_of(candidate), {}, {}};
-  out.predicted = simulator::predict_with(request.parameters, out.job);
-  out.memory = memory_rows(out.job, out.predicted.peak_bytes);
+  Job job = search.job_of(candidate);
   // As the nouns are, without the fitted values.
-  out.job.cluster = request.cluster;
-  out.job.stack = request.stack;
-  return out;
+  job.cluster = request.cluster;
+  job.stack = request.stack;
+  return looked_at(request.parameters, std::move(job));
 }
 
 std::string lost_by(const simulator::JobPrediction& winner, const simulator::JobPrediction& rival) {
@@ -289,6 +287,14 @@ Bytes states_alone(const Model& model, std::int64_t devices) {
 }
 
 }  // namespace
+
+PlannedJob looked_at(const simulator::ParameterSet& parameters, Job job) {
+  Job fitted = job;
+  simulator::apply(parameters.values, fitted);
+  PlannedJob out{std::move(job), simulator::predict_with(parameters, fitted), {}};
+  out.memory = memory_rows(fitted, out.predicted.peak_bytes);
+  return out;
+}
 
 // A pin less, more devices, shorter sequences.
 void find_change(const Request& request, JobPlan& plan) {

@@ -19,6 +19,8 @@ struct PlannedJob {
   // predicted.peak_bytes by simulator::MemoryClass, and "allocator": freed, but not given back.
   std::vector<MemoryRow> memory = {};
 };
+// A legal job with its prediction, its interval and its memory.
+PlannedJob looked_at(const simulator::ParameterSet& parameters, Job job);
 
 // A step of the frontier of time against memory (frontier.h): from `memory_bytes` of a device on
 // this job fits, and for `searched_bytes` it is the fastest.

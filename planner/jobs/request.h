@@ -10,7 +10,7 @@
 
 #include "core/job.h"
 #include "core/workload.h"
-#include "planner/decide.h"
+#include "planner/risk.h"
 #include "simulator/stages/parameter_set.h"
 
 namespace orrery::planner::jobs {

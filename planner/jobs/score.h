@@ -1,7 +1,7 @@
 // By what jobs are ranked: the step, or its 90th percentile; and which differences are noise.
 #pragma once
 
-#include "planner/decide.h"
+#include "planner/risk.h"
 #include "simulator/stages/parameter_set.h"
 
 namespace orrery::planner::jobs {
@@ -26,7 +26,7 @@ class Score {
 // Jobs that are slower than the fastest by more than this are never taken as if they were not.
 inline constexpr double kTieWindow = 0.05;
 
-// Half-width of what is uncertain of the difference of two steps, seconds: as noise_s of decide.h,
+// Half-width of what is uncertain of the difference of two steps, seconds: as noise_s of plans/decide.h,
 // over all terms of a step; `relative`: that of the interval of one step, over the step.
 double noise_s(const simulator::StepParts& a, const simulator::StepParts& b, double relative);
 

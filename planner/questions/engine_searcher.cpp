@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "core/job_json.h"
-#include "planner/explain.h"
-#include "planner/space.h"
+#include "planner/plans/explain.h"
+#include "planner/plans/space.h"
 
 namespace orrery::planner {
 namespace {

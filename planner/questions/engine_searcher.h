@@ -1,8 +1,8 @@
 // Questions about plans that the engine runs.
 #pragma once
 
-#include "planner/decide.h"
-#include "planner/planner.h"
+#include "planner/plans/decide.h"
+#include "planner/plans/planner.h"
 #include "planner/questions/searcher.h"
 
 namespace orrery::planner {

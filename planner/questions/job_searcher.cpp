@@ -7,9 +7,9 @@
 #include <bit>
 #include <utility>
 
+#include "core/job_json.h"
 #include "core/quantity.h"
 #include "planner/jobs/choices.h"
-#include "simulator/stages/memory.h"
 #include "simulator/stages/speed.h"
 
 namespace orrery::planner {
@@ -23,21 +23,12 @@ const char* yes_no(bool value) {
   return value ? "true" : "false";
 }
 
-std::string again_text(const Recompute& r, const Job& job) {
-  for (const jobs::RecomputeChoice& choice : jobs::choices_of(job, jobs::Pins()).recompute) {
-    Recompute listed = choice.recompute;
-    listed.full_layers = r.full_layers;
-    if (listed == r) return choice.name;
-  }
-  return "of its own kind";
-}
-
 // What of two jobs decides how long their stages compute.
 std::string compute_cause(const Job& a, const Job& b) {
   return joined({against("micro-batch", a.layout.micro_batch, b.layout.micro_batch),
                  against("tp", a.layout.tp, b.layout.tp), against("cp", a.layout.cp, b.layout.cp),
                  against("pp", a.layout.pp, b.layout.pp),
-                 words_against("recompute", again_text(a.recompute, a), again_text(b.recompute, b)),
+                 words_against("recompute", words_of(a.recompute), words_of(b.recompute)),
                  words_against("precision", name_of(a.precision), name_of(b.precision))});
 }
 
@@ -197,9 +188,9 @@ Result<Answer> JobSearcher::exactly(const Setting& setting, const Job& given) co
                       ""});
   }
   if (!broken.empty()) return Error{ErrorCode::kInfeasible, std::move(broken)};
-  const simulator::JobPrediction predicted = simulator::predict_with(request.parameters, job);
-  const bool fits = predicted.probability_fits >= request.probability_fits;
-  Answer answer = answer_of(jobs::PlannedJob{std::move(job), predicted}, fits);
+  jobs::PlannedJob own = jobs::looked_at(request.parameters, std::move(job));
+  const bool fits = own.predicted.probability_fits >= request.probability_fits;
+  Answer answer = answer_of(std::move(own), fits);
   if (!fits) answer.reason = reason_of(answer);
   return answer;
 }
@@ -242,16 +233,7 @@ Side JobSearcher::side(const Setting&, const Answer& answer) const {
   for (const jobs::Term& term : jobs::terms_of(planned.predicted.parts)) {
     side.terms.push_back({term.name, Seconds(term.seconds)});
   }
-  Job fitted = planned.job;
-  simulator::apply(base_.parameters.values, fitted);
-  const simulator::MemoryParts parts = simulator::memory_parts(fitted);
-  Bytes left = answer.peak;
-  for (std::size_t c = 0; c < parts.bytes.size(); ++c) {
-    const Bytes bytes(static_cast<std::int64_t>(parts.bytes[c]));
-    side.memory.push_back({simulator::name_of(static_cast<simulator::MemoryClass>(c)), bytes});
-    left -= bytes;
-  }
-  side.memory.push_back({"held unused by the allocator", std::max(Bytes(0), left)});
+  side.memory = planned.memory;
   return side;
 }
 
@@ -308,10 +290,12 @@ PinList pins_of(const Job& job) {
   if (l.tp > 1) pins.emplace_back("sequence_parallel", yes_no(job.sequence_parallel));
   if (l.cp > 1) pins.emplace_back("exchange", name_of(job.context));
   if (l.ep > 1) pins.emplace_back("dispatcher", name_of(job.dispatcher));
-  const std::vector<std::string> known = jobs::values_of("recompute");
-  const std::string again = again_text(job.recompute, job);
-  if (std::find(known.begin(), known.end(), again) != known.end()) {
-    pins.emplace_back("recompute", again);
+  for (const jobs::RecomputeChoice& choice : jobs::choices_of(job, jobs::Pins()).recompute) {
+    Recompute listed = choice.recompute;
+    listed.full_layers = job.recompute.full_layers;
+    if (listed != job.recompute) continue;
+    pins.emplace_back("recompute", choice.name);
+    break;
   }
   const std::vector<std::string> precisions = jobs::values_of("precision");
   if (std::find(precisions.begin(), precisions.end(), name_of(job.precision)) != precisions.end()) {

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "core/check.h"
-#include "planner/search.h"
+#include "planner/plans/search.h"
 #include "simulator/stages/speed.h"
 
 namespace orrery::planner {

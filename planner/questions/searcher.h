@@ -13,7 +13,7 @@
 #include "core/plan.h"
 #include "core/workload.h"
 #include "planner/jobs/planner.h"
-#include "planner/terms.h"
+#include "planner/plans/terms.h"
 
 namespace orrery::planner {
 

@@ -7,7 +7,7 @@
 
 #include "handover/handover.h"
 #include "planner/jobs/request.h"
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 #include "tests/fuzz/mutate_text.h"
 #include "tests/support/plans.h"
 

@@ -6,8 +6,8 @@
 #include <set>
 
 #include "handover/handover.h"
-#include "planner/planner.h"
-#include "planner/space.h"
+#include "planner/plans/planner.h"
+#include "planner/plans/space.h"
 #include "tests/handover/engine_plans.h"
 #include "tests/support/plans.h"
 

@@ -1,5 +1,5 @@
 // The bounds are never above the replay: time and memory, on random legal plans of all kinds.
-#include "planner/bound.h"
+#include "planner/plans/bound.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <string>
 
 #include "core/program/lower.h"
-#include "planner/footprint.h"
+#include "planner/plans/footprint.h"
 #include "simulator/simulator.h"
 #include "tests/support/plans.h"
 

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "planner/bound.h"
-#include "planner/footprint.h"
-#include "planner/planner.h"
-#include "planner/space.h"
+#include "planner/plans/bound.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/planner.h"
+#include "planner/plans/space.h"
 #include "tests/planner/requests.h"
 
 namespace orrery::planner {

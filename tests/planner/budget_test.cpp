@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "planner/footprint.h"
-#include "planner/planner.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/planner.h"
 #include "tests/planner/requests.h"
 
 namespace orrery::planner {

@@ -1,5 +1,5 @@
 // Ties, risk and the odds of fitting.
-#include "planner/decide.h"
+#include "planner/plans/decide.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "core/program/lower.h"
-#include "planner/footprint.h"
+#include "planner/plans/footprint.h"
 #include "simulator/simulator.h"
 #include "tests/planner/requests.h"
 

@@ -10,11 +10,11 @@
 
 #include "core/program/lower.h"
 #include "core/program/verify.h"
-#include "planner/explain.h"
-#include "planner/footprint.h"
-#include "planner/frontier.h"
-#include "planner/planner.h"
-#include "planner/space.h"
+#include "planner/plans/explain.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/frontier.h"
+#include "planner/plans/planner.h"
+#include "planner/plans/space.h"
 #include "simulator/simulator.h"
 #include "tests/planner/requests.h"
 

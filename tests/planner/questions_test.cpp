@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "planner/decide.h"
+#include "planner/plans/decide.h"
 #include "planner/questions/engine_searcher.h"
 #include "planner/questions/job_searcher.h"
 #include "planner/questions/size.h"

@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "core/program/lower.h"
-#include "planner/footprint.h"
-#include "planner/planner.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/planner.h"
 #include "simulator/simulator.h"
 #include "tests/support/plans.h"
 

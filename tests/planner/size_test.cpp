@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "planner/explain.h"
-#include "planner/footprint.h"
+#include "planner/plans/explain.h"
+#include "planner/plans/footprint.h"
 #include "planner/questions/engine_searcher.h"
 #include "tests/support/plans.h"
 

@@ -1,5 +1,5 @@
 // Enumeration: what is legal, what each rule removed, and what a pin may ask.
-#include "planner/space.h"
+#include "planner/plans/space.h"
 
 #include <gtest/gtest.h>
 

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "core/program/lower.h"
-#include "planner/explain.h"
-#include "planner/footprint.h"
+#include "planner/plans/explain.h"
+#include "planner/plans/footprint.h"
 #include "planner/questions/engine_searcher.h"
 #include "simulator/simulator.h"
 #include "tests/planner/requests.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/result.h"
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 
 namespace orrery::planner {
 

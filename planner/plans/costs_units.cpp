@@ -7,7 +7,7 @@
 
 #include "core/program/wire.h"
 #include "core/program/work.h"
-#include "planner/costs.h"
+#include "planner/plans/costs.h"
 #include "simulator/op_cost.h"
 #include "simulator/simulator.h"
 

@@ -1,5 +1,5 @@
 // Ties, risk and the odds of fitting.
-#include "planner/decide.h"
+#include "planner/plans/decide.h"
 
 #include <fmt/format.h>
 
@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "core/program/lower.h"
-#include "planner/footprint.h"
-#include "planner/search.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/search.h"
 #include "simulator/binding.h"
 #include "simulator/document_cost.h"
 #include "simulator/simulator.h"

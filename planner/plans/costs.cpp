@@ -1,6 +1,6 @@
 // Prices of blocks, routed rows and exchanges. The bytes of the ops that run no block are those of
 // simulator/op_cost.cpp; the property test of the bound holds the two together.
-#include "planner/costs.h"
+#include "planner/plans/costs.h"
 
 #include <algorithm>
 #include <limits>

@@ -16,7 +16,7 @@
 
 #include "core/models/family.h"
 #include "core/plan.h"
-#include "planner/space.h"
+#include "planner/plans/space.h"
 #include "simulator/binding.h"
 
 namespace orrery::planner {

@@ -12,7 +12,7 @@
 // and what hiding it costs. Copies to the host bound a step only at its end.
 #pragma once
 
-#include "planner/costs.h"
+#include "planner/plans/costs.h"
 
 namespace orrery::planner {
 

@@ -1,12 +1,12 @@
 // See frontier.h.
-#include "planner/frontier.h"
+#include "planner/plans/frontier.h"
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
 
-#include "planner/footprint.h"
-#include "planner/search.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/search.h"
 
 namespace orrery::planner {
 

@@ -1,5 +1,5 @@
 // The planner: enumerates, searches, explains, and checks what it is about to return.
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 
 #include <chrono>
 #include <cmath>
@@ -9,10 +9,10 @@
 #include "core/check.h"
 #include "core/program/lower.h"
 #include "core/program/verify.h"
-#include "planner/explain.h"
-#include "planner/footprint.h"
-#include "planner/refine.h"
-#include "planner/search.h"
+#include "planner/plans/explain.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/refine.h"
+#include "planner/plans/search.h"
 #include "simulator/document_cost.h"
 
 namespace orrery::planner {

@@ -16,7 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "planner/costs.h"
+#include "planner/plans/costs.h"
 
 namespace orrery::planner {
 

@@ -1,5 +1,5 @@
 // See space_prices.h.
-#include "planner/space_prices.h"
+#include "planner/plans/space_prices.h"
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
 // Probes and the moments of a step that may be its peak: the backward of the last layer, of the
 // last one run again, of the first one, and the loss.
-#include "planner/footprint.h"
+#include "planner/plans/footprint.h"
 
 #include <algorithm>
 #include <set>

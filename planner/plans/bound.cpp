@@ -1,5 +1,5 @@
 // The bounds; the walk is in walk.cpp.
-#include "planner/bound.h"
+#include "planner/plans/bound.h"
 
 #include <algorithm>
 #include <cmath>

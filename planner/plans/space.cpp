@@ -1,7 +1,7 @@
 // Enumeration: layouts by the divisors of the world, the experts and the batch; chunks by the
 // powers of two; recompute by every depth, with and without the host's memory. A pin replaces the
 // list of its axis, so a pinned value need not be in it.
-#include "planner/space.h"
+#include "planner/plans/space.h"
 
 #include <algorithm>
 #include <array>

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
 
 namespace orrery::planner {
 

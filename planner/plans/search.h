@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "core/program/program.h"
-#include "planner/bound.h"
-#include "planner/footprint.h"
-#include "planner/space.h"
-#include "planner/space_prices.h"
+#include "planner/plans/bound.h"
+#include "planner/plans/footprint.h"
+#include "planner/plans/space.h"
+#include "planner/plans/space_prices.h"
 
 namespace orrery::planner {
 

@@ -1,5 +1,5 @@
 // Seeds, the changes of one mechanism at a time, and the descent.
-#include "planner/refine.h"
+#include "planner/plans/refine.h"
 
 #include <algorithm>
 #include <functional>

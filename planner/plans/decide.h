@@ -17,16 +17,12 @@
 #include <string>
 #include <vector>
 
-#include "planner/planner.h"
+#include "planner/plans/planner.h"
+#include "planner/risk.h"
 
 namespace orrery::planner {
 
-// Differences below this share of a step are noise in any case: pairs closer than 2 % are not
-// judged in docs/accuracy.md either.
-inline constexpr double kNoiseFloor = 0.02;
 inline constexpr int kDraws = 32;
-
-enum class Risk { kExpected, kP90 };
 
 struct DecisionRule {
   Risk risk = Risk::kExpected;    // by what plans are ranked: the step, or its 90th percentile

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "planner/bound.h"
+#include "planner/plans/bound.h"
 
 namespace orrery::planner {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/search.h"
+#include "planner/plans/search.h"
 
 namespace orrery::planner {
 

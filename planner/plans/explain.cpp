@@ -1,5 +1,5 @@
 // Explanations: the terms of a difference, families of layouts, and changes that would fit.
-#include "planner/explain.h"
+#include "planner/plans/explain.h"
 
 #include <fmt/format.h>
 

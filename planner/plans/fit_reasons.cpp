@@ -3,7 +3,7 @@
 #include <string>
 #include <utility>
 
-#include "planner/explain.h"
+#include "planner/plans/explain.h"
 
 namespace orrery::planner {
 namespace {

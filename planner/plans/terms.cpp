@@ -1,5 +1,5 @@
 // Terms by a sweep over the starts and ends of a rank's ops.
-#include "planner/terms.h"
+#include "planner/plans/terms.h"
 
 #include <algorithm>
 #include <array>

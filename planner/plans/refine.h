@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "planner/search.h"
+#include "planner/plans/search.h"
 
 namespace orrery::planner {
 

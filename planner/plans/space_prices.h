@@ -8,8 +8,8 @@
 #include <optional>
 #include <vector>
 
-#include "planner/costs.h"
-#include "planner/space.h"
+#include "planner/plans/costs.h"
+#include "planner/plans/space.h"
 
 namespace orrery::planner {
 

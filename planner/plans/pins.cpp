@@ -1,5 +1,5 @@
 // The names that can be pinned, and reading their values.
-#include "planner/pins.h"
+#include "planner/plans/pins.h"
 
 #include <algorithm>
 #include <charconv>

@@ -16,8 +16,8 @@
 
 #include "core/plan.h"
 #include "core/result.h"
-#include "planner/pins.h"
-#include "planner/planner.h"
+#include "planner/plans/pins.h"
+#include "planner/plans/planner.h"
 
 namespace orrery::planner {
 

@@ -1,5 +1,5 @@
 // The search. Recompute depth is not branched on: the shallowest that fits is looked for.
-#include "planner/search.h"
+#include "planner/plans/search.h"
 
 #include <algorithm>
 #include <array>
