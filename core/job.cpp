@@ -29,24 +29,44 @@ class Rules {
   std::vector<Violation> found;
 };
 
-void check_positive(const Job& job, Rules& rules) {
+// Products of two such numbers, and those of axes that make up a world, can be counted.
+constexpr std::int64_t kMostRanks = std::int64_t{1} << 20, kMostTimes = std::int64_t{1} << 24;
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;
+
+void check_range(const Job& job, Rules& rules) {
+  struct Count {
+    const char* name;
+    std::int64_t value, most;
+  };
   const Layout& l = job.layout;
-  const std::pair<const char*, std::int64_t> axes[] = {{"dp", l.dp},
-                                                       {"cp", l.cp},
-                                                       {"sp", l.sp},
-                                                       {"tp", l.tp},
-                                                       {"pp", l.pp},
-                                                       {"ep", l.ep},
-                                                       {"etp", l.etp},
-                                                       {"fsdp_d", l.fsdp_d},
-                                                       {"replicate_d", l.replicate_d},
-                                                       {"micro_batch", l.micro_batch},
-                                                       {"virtual_stages", job.virtual_stages},
-                                                       {"sequence_tokens", job.sequence_tokens},
-                                                       {"global_sequences", job.global_sequences}};
-  for (const auto& [name, value] : axes) {
-    rules.check(value >= 1, "positive", std::string(name) + " is " + std::to_string(value));
+  const Count counts[] = {{"dp", l.dp, kMostRanks},
+                          {"cp", l.cp, kMostRanks},
+                          {"sp", l.sp, kMostRanks},
+                          {"tp", l.tp, kMostRanks},
+                          {"pp", l.pp, kMostRanks},
+                          {"ep", l.ep, kMostRanks},
+                          {"etp", l.etp, kMostRanks},
+                          {"fsdp_d", l.fsdp_d, kMostRanks},
+                          {"replicate_d", l.replicate_d, kMostRanks},
+                          {"micro_batch", l.micro_batch, kMostTimes},
+                          {"virtual_stages", job.virtual_stages, kMostTimes},
+                          {"sequence_tokens", job.sequence_tokens, kMostTokens},
+                          {"global_sequences", job.global_sequences, kMostTokens}};
+  for (const auto& [name, value, most] : counts) {
+    rules.check(value >= 1 && value <= most, "range",
+                std::string(name) + " is " + std::to_string(value) + ", not between 1 and " +
+                    std::to_string(most));
   }
+}
+
+// dp x cp x sp x tp x pp, each in range; where that is more than kMostRanks, something more.
+std::int64_t world_of(const Layout& l) {
+  std::int64_t world = 1;
+  for (const std::int64_t axis : {l.dp, l.cp, l.sp, l.tp, l.pp}) {
+    world *= axis;
+    if (world > kMostRanks) return world;
+  }
+  return world;
 }
 
 void check_documents(const Job& job, Rules& rules) {
@@ -113,14 +133,17 @@ const char* name_of(Module module) {
 
 std::vector<Violation> violations(const Job& job) {
   Rules rules;
-  check_positive(job, rules);
+  check_range(job, rules);
   if (!rules.found.empty()) return rules.found;
   const Layout& l = job.layout;
   const Model& m = job.model;
-  const std::int64_t world = l.dp * l.cp * l.sp * l.tp * l.pp;
+  const std::int64_t world = world_of(l);
+  const bool countless = world > kMostRanks;
   rules.check(world == job.cluster.devices, "world",
-              "dp x cp x sp x tp x pp is " + std::to_string(world) + ", the cluster has " +
-                  std::to_string(job.cluster.devices) + " devices");
+              "dp x cp x sp x tp x pp is " +
+                  (countless ? "more than " + std::to_string(kMostRanks) : std::to_string(world)) +
+                  ", the cluster has " + std::to_string(job.cluster.devices) + " devices");
+  if (countless) return rules.found;
   rules.divides(l.dp * l.micro_batch, job.global_sequences, "batch",
                 "(dp x micro_batch) the global batch of");
   if (!m.is_latent() && m.heads >= l.tp * l.sp) {

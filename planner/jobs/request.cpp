@@ -52,12 +52,13 @@ std::string joined(const Names& names) {
   return text;
 }
 
+constexpr std::int64_t kMostPinned = std::int64_t{1} << 24;
+
 std::optional<std::int64_t> positive(const std::string& text) {
   std::int64_t value = 0;
   const char* end = text.data() + text.size();
   const auto [rest, failed] = std::from_chars(text.data(), end, value);
-  constexpr std::int64_t kMost = 1 << 24;
-  if (failed != std::errc() || rest != end || value < 1 || value > kMost) return std::nullopt;
+  if (failed != std::errc() || rest != end || value < 1 || value > kMostPinned) return std::nullopt;
   return value;
 }
 
@@ -134,7 +135,8 @@ Result<Pins> Pins::parse(const std::vector<std::pair<std::string, std::string>>&
       pins.numbers_[name] = *value;
     } else {
       problems.push_back(
-          {where, "'" + text + "' is not a whole number of at least 1", "--pin tp=4"});
+          {where, "'" + text + "' is not a whole number from 1 to " + std::to_string(kMostPinned),
+           "--pin tp=4"});
     }
   }
   if (!problems.empty()) return Error{ErrorCode::kUsage, std::move(problems)};

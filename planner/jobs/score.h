@@ -26,8 +26,9 @@ class Score {
 // Jobs that are slower than the fastest by more than this are never taken as if they were not.
 inline constexpr double kTieWindow = 0.05;
 
-// Half-width of what is uncertain of the difference of two steps, seconds: as noise_s of plans/decide.h,
-// over all terms of a step; `relative`: that of the interval of one step, over the step.
+// Half-width of what is uncertain of the difference of two steps, seconds: as noise_s of
+// plans/decide.h, over all terms of a step; `relative`: that of the interval of one step, over the
+// step.
 double noise_s(const simulator::StepParts& a, const simulator::StepParts& b, double relative);
 
 }  // namespace orrery::planner::jobs

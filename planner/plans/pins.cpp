@@ -51,6 +51,9 @@ const std::map<std::string, Names>& word_pins() {
   return kNames;
 }
 
+// No count of ranks, sequences, rows or layers is larger; products of two can be counted.
+constexpr std::int64_t kMostPinned = std::int64_t{1} << 24;
+
 bool contains(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -64,7 +67,8 @@ std::optional<std::int64_t> number(const std::string& text) {
   std::int64_t value = 0;
   const char* end = text.data() + text.size();
   const auto [rest, failed] = std::from_chars(text.data(), end, value);
-  if (failed != std::errc() || rest != end || text.empty()) return std::nullopt;
+  if (failed != std::errc() || rest != end) return std::nullopt;
+  if (value < -kMostPinned || value > kMostPinned) return std::nullopt;
   return value;
 }
 
@@ -99,7 +103,10 @@ Result<Pins> Pins::parse(const Request& request) {
       if (value) {
         pins.numbers_[name] = *value;
       } else {
-        error.problems.push_back({where, "'" + text + "' is not a whole number", "--pin ep=8"});
+        error.problems.push_back(
+            {where,
+             "'" + text + "' is not a whole number of at most " + std::to_string(kMostPinned),
+             "--pin ep=8"});
       }
     }
   }

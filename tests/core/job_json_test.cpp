@@ -76,14 +76,29 @@ TEST(JobJson, UnknownNames) {
   }
 }
 
-TEST(JobJson, AbsurdAxesBreakARule) {
-  const std::string text = R"({
-    "job": {"layout": {"tp": 9000000000000000000, "pp": 9000000000000000000},
-            "sequence_tokens": 4096, "global_sequences": 64},
+std::string error_of_layout(const std::string& layout) {
+  const std::string text = R"({"job": {"layout": )" + layout +
+                           R"(, "sequence_tokens": 4096, "global_sequences": 64},
     "model": "qwen3-8b", "cluster": "h100x16", "stack": "generic"})";
   const Result<Job> read = parse_job(text, "job.json");
-  ASSERT_FALSE(read.ok());
-  EXPECT_NE(read.error().text().find("world"), std::string::npos) << read.error().text();
+  return read.ok() ? "" : read.error().text();
+}
+
+TEST(JobJson, AbsurdAxesBreakARule) {
+  const auto expect = [](const std::string& layout, const std::string& part) {
+    const std::string error = error_of_layout(layout);
+    EXPECT_NE(error.find(part), std::string::npos) << layout << ": " << error;
+  };
+  const std::string most = "9000000000000000000", many = "1000000";
+  expect(R"({"tp": )" + most + R"(, "pp": )" + most + "}", "rule range: tp is " + most);
+  expect(R"({"micro_batch": )" + most + "}", "rule range: micro_batch is " + most);
+  expect(R"({"fsdp_d": )" + most + R"(, "replicate_d": )" + most + "}", "rule range: fsdp_d");
+  // Each can be counted, their product cannot.
+  std::string all;
+  for (const char* axis : {"dp", "cp", "sp", "tp", "pp", "ep", "etp", "fsdp_d", "replicate_d"}) {
+    all += (all.empty() ? "{\"" : ", \"") + std::string(axis) + "\": " + many;
+  }
+  expect(all + "}", "rule world: dp x cp x sp x tp x pp is more than 1048576");
 }
 
 }  // namespace

@@ -100,7 +100,7 @@ $ orrery plan --for simulate --model llama-3-8b --cluster h100x16 --pin tpp=4 --
 !   hint: for example --pin ep=8
 ! error: --pin tpp: is no axis of a job
 !   hint: did you mean ...
-! error: --pin tp: 'x' is not a whole number of at least 1
+! error: --pin tp: 'x' is not a whole number from 1 to 16777216
 !   hint: --pin tp=4
 ! error: --pin sharding: 'zero3' is not a value of it
 !   hint: one of none, optimizer, gradients, parameters

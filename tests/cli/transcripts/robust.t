@@ -78,9 +78,25 @@ $ orrery plan --model qwen3-8b --cluster h100x16 --pin sp=3
 !   hint: ...
 ? 4
 
+# Numbers that no product of two holds.
+$ orrery plan --model qwen3-8b --cluster h100x16 --pin micro_batch=9000000000000000000
+! error: --pin micro_batch: '9000000000000000000' is not a whole number of at most 16777216
+!   hint: --pin ep=8
+? 2
+
+$ orrery plan --model qwen3-8b --cluster h100x16 --pin micro_batch=16777216 --pin accumulation=16777216
+! error: ...
+! ...
+? 4
+
+$ orrery plan --for simulate --model qwen3-8b --cluster h100x16 --pin tp=9000000000000000000
+! error: --pin tp: '9000000000000000000' is not a whole number from 1 to 16777216
+!   hint: --pin tp=4
+? 2
+
 # Jobs by hand that no cluster could run, or that ask for what is no number.
 $ echo '{"model": "qwen3-8b", "cluster": "h100x16", "stack": "generic", "job": {"layout": {"tp": 9000000000000000000}, "sequence_tokens": 4096, "global_sequences": 64}}' > huge.json; orrery explain huge.json
-! error: huge.json:/job: rule world: ...
+! error: huge.json:/job: rule range: tp is 9000000000000000000, not between 1 and 1048576
 ! ...
 ? 3
 
