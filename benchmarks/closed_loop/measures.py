@@ -112,8 +112,10 @@ def result_of(rows, calibration, out, repeats):
             "predicted_s": row["predicted_s"], "measured_s": row["measured_s"],
             "measured_min_s": row["measured_min_s"], "times_s": row["times"],
             "p10_s": row["p10_s"], "p90_s": row["p90_s"], "memory_error": row["memory_error"],
-            "hidden_predicted_s": row["hidden_predicted_s"],
-            "hidden_measured_s": row["hidden_measured_s"], "parity": row["parity"]})
+            "overlap_predicted_s": row["overlap_predicted_s"],
+            "overlap_measured_s": row["overlap_measured_s"],
+            "waiting_predicted_s": row["waiting_predicted_s"],
+            "waiting_measured_s": row["waiting_measured_s"], "parity": row["parity"]})
     summary = summary_of(rows)
     parts = {"topologies_of_the_calibration": [r for r in rows if r["topology"] in known],
              "other_topologies": [r for r in rows if r["topology"] not in known]}
@@ -124,10 +126,13 @@ def result_of(rows, calibration, out, repeats):
 
 
 def table_of(result):
-    lines = [f"{'predicted':>10} {'measured':>10} {'error':>8}  plan"]
+    # Each time as predicted, then as measured; a step is compute + communication - overlap + waiting.
+    lines = [f"{'step':>15} {'error':>8} {'overlap':>15} {'waiting':>15}  plan"]
     for run in result["runs"]:
         error = run["predicted_s"] / run["measured_s"] - 1
-        lines.append(f"{run['predicted_s']:9.3f}s {run['measured_s']:9.3f}s {100 * error:+7.1f}%  "
+        times = [f"{run[name + 'predicted_s']:6.3f}s {run[name + 'measured_s']:6.3f}s"
+                 for name in ("", "overlap_", "waiting_")]
+        lines.append(f"{times[0]} {100 * error:+7.1f}% {times[1]} {times[2]}  "
                      f"{run['topology']}: {run['plan']}")
     for name, part in [("all", result["summary"])] + list(result["parts"].items()):
         lines.append(name + ": " + ", ".join(

@@ -13,7 +13,8 @@ def row(predicted, times, model="m", low=0.0, high=9.0, memory=0.0, topology="1x
     return {"topology": topology, "model": model, "workload": "w", "pins": [], "folder": "f",
             "predicted_s": predicted, "times": times, "measured_s": measures.median(times),
             "measured_min_s": min(times), "p10_s": low, "p90_s": high, "memory_error": memory,
-            "hidden_predicted_s": 0.0, "hidden_measured_s": 0.0, "parity": True}
+            "overlap_predicted_s": 0.0, "overlap_measured_s": 0.0, "waiting_predicted_s": 0.0,
+            "waiting_measured_s": 0.0, "parity": True}
 
 
 class Measures(unittest.TestCase):
