@@ -2,10 +2,10 @@
 #include "planner/jobs/request.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "core/quantity.h"
 #include "planner/jobs/choices.h"
+#include "planner/pinned_number.h"
 
 namespace orrery::planner::jobs {
 namespace {
@@ -50,16 +50,6 @@ std::string joined(const Names& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
-}
-
-constexpr std::int64_t kMostPinned = std::int64_t{1} << 24;
-
-std::optional<std::int64_t> positive(const std::string& text) {
-  std::int64_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, failed] = std::from_chars(text.data(), end, value);
-  if (failed != std::errc() || rest != end || value < 1 || value > kMostPinned) return std::nullopt;
-  return value;
 }
 
 // "bf16,fp8"; empty where it is no list of precisions, each named once.
@@ -131,7 +121,7 @@ Result<Pins> Pins::parse(const std::vector<std::pair<std::string, std::string>>&
       problems.push_back(
           {where, "is no axis of a job",
            close.empty() ? "known: " + joined(pinnable()) : "did you mean '" + close + "'?"});
-    } else if (const auto value = positive(text)) {
+    } else if (const auto value = pinned_number(text, 1)) {
       pins.numbers_[name] = *value;
     } else {
       problems.push_back(

@@ -2,10 +2,10 @@
 #include "planner/plans/pins.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "core/quantity.h"
+#include "planner/pinned_number.h"
 
 namespace orrery::planner {
 namespace {
@@ -51,9 +51,6 @@ const std::map<std::string, Names>& word_pins() {
   return kNames;
 }
 
-// No count of ranks, sequences, rows or layers is larger; products of two can be counted.
-constexpr std::int64_t kMostPinned = std::int64_t{1} << 24;
-
 bool contains(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -61,15 +58,6 @@ bool contains(const Names& names, const std::string& name) {
 // "all": every layer.
 bool counts_layers(const std::string& name) {
   return name.rfind("recompute_", 0) == 0 || name == "keep_layers";
-}
-
-std::optional<std::int64_t> number(const std::string& text) {
-  std::int64_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, failed] = std::from_chars(text.data(), end, value);
-  if (failed != std::errc() || rest != end) return std::nullopt;
-  if (value < -kMostPinned || value > kMostPinned) return std::nullopt;
-  return value;
 }
 
 }  // namespace
@@ -99,7 +87,8 @@ Result<Pins> Pins::parse(const Request& request) {
       pins.words_[name] = text;
     } else {
       const bool all = text == "all" && counts_layers(name);
-      const auto value = all ? std::optional<std::int64_t>(request.model.layers) : number(text);
+      const auto value = all ? std::optional<std::int64_t>(request.model.layers)
+                             : pinned_number(text, -kMostPinned);
       if (value) {
         pins.numbers_[name] = *value;
       } else {

@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <set>
 
 #include "core/check.h"
+#include "planner/pinned_number.h"
 #include "planner/plans/search.h"
 #include "simulator/stages/speed.h"
 
@@ -81,15 +81,12 @@ std::vector<std::int64_t> sensible_values(const Setting& setting) {
 
 void add_changes(const Setting& setting, std::size_t pin, std::int64_t least,
                  std::vector<PinChange>& out) {
-  const std::string& text = setting.pins[pin].second;
-  std::int64_t pinned = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, failed] = std::from_chars(text.data(), end, pinned);
-  if (failed != std::errc() || rest != end || pinned < 0) return;
+  const auto pinned = pinned_number(setting.pins[pin].second, 0);
+  if (!pinned) return;
   const auto at = [](std::int64_t v) { return std::log2(static_cast<double>(v) + 0.5); };
   for (const std::int64_t v : sensible_values(setting)) {
-    if (v == pinned || v < least) continue;
-    out.push_back({std::abs(at(v) - at(pinned)), pin, std::to_string(v)});
+    if (v == *pinned || v < least) continue;
+    out.push_back({std::abs(at(v) - at(*pinned)), pin, std::to_string(v)});
   }
 }
 
