@@ -70,7 +70,8 @@ def summary_of(rows):
     tau_all, _ = tau_of([rows], noise)
     regrets = [regret_of(group) for group in groups]
     return {"mape": mean(abs(e) for e in errors), "bias": mean(errors), "tau": tau,
-            "mean_regret": mean(regrets), "worst_regret": max(regrets),
+            "mean_regret": mean(regrets) if regrets else None,
+            "worst_regret": max(regrets, default=None),
             "coverage": mean(1.0 if row["p10_s"] <= row["measured_s"] <= row["p90_s"] else 0.0
                              for row in rows),
             "memory_mape": mean(abs(row["memory_error"]) for row in rows),

@@ -55,6 +55,12 @@ class Measures(unittest.TestCase):
         self.assertEqual((summary["mean_regret"], summary["worst_regret"]), (0, 0))
         self.assertEqual(summary["tau"], 1)
 
+    def test_of_one_plan_there_is_no_choice(self):
+        summary = measures.summary_of([row(1.1, [1, 1])])
+        self.assertAlmostEqual(summary["mape"], 0.1)
+        self.assertEqual((summary["mean_regret"], summary["worst_regret"], summary["tau"]),
+                         (None, None, None))
+
     def test_parts_are_by_topology(self):
         rows = [row(1, [1, 1]), row(2, [2, 2]), row(1, [1, 1], topology="2x2@1mbit"),
                 row(3, [2, 2], topology="2x2@1mbit")]
